@@ -1,0 +1,1 @@
+"""Pixels in, triage result out. Knows no patient, no network, no FHIR and no DICOM header."""

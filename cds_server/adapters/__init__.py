@@ -1,0 +1,1 @@
+"""One technology a file; only ``cds_server.bootstrap`` builds them."""

@@ -1,0 +1,60 @@
+"""Errors of the server.
+
+::
+
+    CdsServerError
+    ├── InvalidSettings      a setting is missing, malformed or unsafe; refuse to start
+    ├── ArchiveError         the image archive failed
+    │   ├── ArchiveUnreachable   try again later
+    │   ├── StudyNotFound        the archive has no such study
+    │   └── InstanceUnreadable   one object cannot be read, whoever asks
+    ├── ResultNotFound       no result is stored under that identifier
+    ├── UnknownSearchParameter   a FHIR search asks for what is not supported
+    ├── DeliveryFailed       a destination did not accept; retried
+    │   └── DeliveryRefused      it never will; parked
+    └── AuditUnavailable     the audit trail cannot be written: nothing leaves the server
+"""
+
+
+class CdsServerError(Exception):
+    """Base of everything this room raises on purpose."""
+
+
+class InvalidSettings(CdsServerError):
+    """A setting is missing, malformed or unsafe. The server refuses to start."""
+
+
+class ArchiveError(CdsServerError):
+    """The image archive failed."""
+
+
+class ArchiveUnreachable(ArchiveError):
+    """The archive does not answer. Worth trying again."""
+
+
+class StudyNotFound(ArchiveError):
+    """The archive has no such study."""
+
+
+class InstanceUnreadable(ArchiveError):
+    """One object cannot be read: damaged, or in a form that nothing here decodes."""
+
+
+class ResultNotFound(CdsServerError):
+    """No result is stored under that identifier."""
+
+
+class UnknownSearchParameter(CdsServerError):
+    """A FHIR search uses a parameter or value that is not supported. Never ignored silently."""
+
+
+class DeliveryFailed(CdsServerError):
+    """A destination did not accept the result. Worth trying again."""
+
+
+class DeliveryRefused(DeliveryFailed):
+    """A destination will never accept the result as it is. Parked for a person."""
+
+
+class AuditUnavailable(CdsServerError):
+    """The audit trail cannot be written. Nothing leaves the server."""

@@ -1,0 +1,262 @@
+"""What the story needs of the world, as protocols. Adapters implement them, one technology each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from ai_engine.image import Image
+from ai_engine.result import ModelIdentity, Outcome
+from fhir_mappers.report_set import ReportSet
+from fhir_mappers.study import Study
+
+
+class ImageArchive(Protocol):
+    """Where studies are: a PACS, or a folder of DICOM files."""
+
+    def study_uids(self) -> Sequence[str]:
+        """List the Study Instance UIDs that the archive holds, sorted.
+
+        Raises
+        ------
+        ArchiveUnreachable
+            If it does not answer.
+        """
+        ...
+
+    def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
+        """Give the DICOM JSON (PS3.18 F.2) of each instance of a study, without pixels.
+
+        Raises
+        ------
+        StudyNotFound
+            If the archive has no such study.
+        ArchiveUnreachable
+            If it does not answer.
+        """
+        ...
+
+    def instance(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> Dataset:
+        """Retrieve one instance with its pixels and file meta information.
+
+        Raises
+        ------
+        InstanceUnreadable
+            If the object is damaged.
+        StudyNotFound
+            If there is no such object.
+        ArchiveUnreachable
+            If the archive does not answer.
+        """
+        ...
+
+
+class StudyState(StrEnum):
+    """Where a study stands."""
+
+    QUEUED = "queued"
+    READ = "read"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """One study's result as it is kept.
+
+    Parameters
+    ----------
+    result_id
+        Opaque, the same for the same study and model: UUIDv5. Never holds an identifier of a
+        patient.
+    study
+        The study as the archive described it when it was read.
+    outcome
+        What the engine said.
+    stored_at
+        When, with an offset. Every artefact takes its times from here.
+    seconds
+        How long reading took, by step: ``fetch``, ``decode``, ``infer``, ``report``.
+    """
+
+    result_id: str
+    study: Study
+    outcome: Outcome
+    stored_at: datetime
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyEntry:
+    """One line of the worklist: a study that was noticed, with its result once there is one."""
+
+    result_id: str
+    study_instance_uid: str
+    noticed_at: datetime
+    state: StudyState
+    result: StoredResult | None
+
+
+class ResultStore(Protocol):
+    """Durable record of studies and results. Every write carries its audit events with it."""
+
+    def notice(self, result_id: str, study_instance_uid: str, noticed_at: datetime) -> bool:
+        """Remember that a study arrived; ``False`` if it was known already."""
+        ...
+
+    def save(
+        self, result: StoredResult, artefacts: ReportSet, original_png: bytes | None, audit_events: Sequence[bytes]
+    ) -> None:
+        """Store result, artefacts and audit leaves in one transaction; a repeat changes nothing.
+
+        Raises
+        ------
+        AuditUnavailable
+            If the trail refuses the events; then nothing is stored.
+        """
+        ...
+
+    def mark_published(self, result_id: str) -> None:
+        """Note that every destination has the result."""
+        ...
+
+    def entry(self, result_id: str) -> StudyEntry:
+        """Give the worklist line of one study.
+
+        Raises
+        ------
+        ResultNotFound
+            If nothing is known under that identifier.
+        """
+        ...
+
+    def entries(self) -> Sequence[StudyEntry]:
+        """Give every study: urgent first, then flagged, not analysed, normal, still queued."""
+        ...
+
+    def entries_of_patient(self, patient_id: str) -> Sequence[StudyEntry]:
+        """Give the studies of one patient, latest first."""
+        ...
+
+    def artefact(self, result_id: str, name: str) -> bytes:
+        """Give the stored bytes of an artefact by its file name, such as ``bundle.json``.
+
+        ``original.png`` is the analysed image without the overlay.
+
+        Raises
+        ------
+        ResultNotFound
+            If there is no such result or artefact.
+        """
+        ...
+
+
+class AuditTrail(Protocol):
+    """Append-only record of who did what to which study. No audit, no data."""
+
+    def record(self, events: Sequence[bytes]) -> None:
+        """Append FHIR AuditEvents, as the exact bytes to keep; durable when it returns.
+
+        Raises
+        ------
+        AuditUnavailable
+            If they cannot be made durable.
+        """
+        ...
+
+    def events(self, study_instance_uid: str | None = None) -> Sequence[bytes]:
+        """Give the recorded events, oldest first, of one study or of all."""
+        ...
+
+    def verify(self) -> int:
+        """Check the whole trail and give the number of its events.
+
+        Raises
+        ------
+        AuditUnavailable
+            If any event was altered, removed or inserted; names the first bad one.
+        """
+        ...
+
+
+class FhirRepository(Protocol):
+    """The embedded FHIR store behind ``/fhir``: the resources that radcds authors."""
+
+    def transaction(self, bundle: bytes) -> None:
+        """Put every entry of a transaction Bundle under its own id, all or none; repeatable.
+
+        Raises
+        ------
+        DeliveryRefused
+            If the Bundle is not a transaction of PUT entries.
+        """
+        ...
+
+    def read(self, resource_type: str, resource_id: str) -> bytes:
+        """Give the exact stored bytes of one resource.
+
+        Raises
+        ------
+        ResultNotFound
+            If there is no such resource.
+        """
+        ...
+
+    def search(self, resource_type: str, parameters: Mapping[str, str]) -> Sequence[bytes]:
+        """Give resources that match every parameter: ``_id``, ``identifier``, ``patient``, ``status``.
+
+        Raises
+        ------
+        UnknownSearchParameter
+            If a parameter is none of these; it names it.
+        """
+        ...
+
+
+class Destination(Protocol):
+    """Somewhere a result is delivered to. Delivering twice leaves one result there."""
+
+    @property
+    def name(self) -> str:
+        """Short name, such as ``fhir`` or ``folder``: names the queue and the log line."""
+        ...
+
+    def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
+        """Hand over the result.
+
+        Raises
+        ------
+        DeliveryRefused
+            If it will never be accepted.
+        DeliveryFailed
+            If it may be accepted later.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """The engine behind a seam: in process, or in a process of its own."""
+
+    @property
+    def model(self) -> ModelIdentity:
+        """The model that reads."""
+        ...
+
+    @property
+    def model_card(self) -> dict[str, object]:
+        """The model's card."""
+        ...
+
+    def read(self, images: Sequence[Image]) -> Outcome:
+        """Read the images of one study."""
+        ...
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def now(self) -> datetime:
+        """Give the time with an offset."""
+        ...

@@ -1,0 +1,1 @@
+"""HTTP: CDS Hooks, FHIR, health. One blueprint a module."""

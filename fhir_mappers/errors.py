@@ -1,0 +1,37 @@
+"""Errors of the mappers.
+
+::
+
+    MapperError
+    ├── InvalidStudy       metadata that no valid study can have, such as a UID with ``../``
+    ├── ImageDeclined      an instance is no input for the model; carries the coded reason
+    └── InvalidMessage     what would be published breaks a rule of its format
+"""
+
+from ai_engine.result import NotAnalysed
+
+
+class MapperError(Exception):
+    """Base of everything this room raises on purpose."""
+
+
+class InvalidStudy(MapperError):
+    """The metadata cannot be those of a valid study."""
+
+
+class ImageDeclined(MapperError):
+    """An instance cannot be, or must not be, given to the model.
+
+    Parameters
+    ----------
+    outcome
+        The coded reason with its sentence.
+    """
+
+    def __init__(self, outcome: NotAnalysed) -> None:
+        super().__init__(outcome.detail)
+        self.outcome = outcome
+
+
+class InvalidMessage(MapperError):
+    """What would be published breaks a rule of its format. It is not sent."""

@@ -1,0 +1,1 @@
+"""The pages a radiologist sees: worklist and study viewer."""

@@ -1,0 +1,1 @@
+"""Shared fixtures: real images and the fixed clock."""
