@@ -4,6 +4,7 @@
 
     CdsServerError
     ├── InvalidSettings      a setting is missing, malformed or unsafe; refuse to start
+    ├── AlreadyRunning       another worker holds the same folder; refuse to start
     ├── ArchiveError         the image archive failed
     │   ├── ArchiveUnreachable   try again later
     │   ├── StudyNotFound        the archive has no such study
@@ -22,6 +23,10 @@ class CdsServerError(Exception):
 
 class InvalidSettings(CdsServerError):
     """A setting is missing, malformed or unsafe. The server refuses to start."""
+
+
+class AlreadyRunning(CdsServerError):
+    """Another worker holds the same folder. This one refuses to start."""
 
 
 class ArchiveError(CdsServerError):

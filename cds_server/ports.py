@@ -39,7 +39,9 @@ class ImageArchive(Protocol):
         """
         ...
 
-    def instance(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> Dataset:
+    def instance(
+        self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
+    ) -> Dataset:
         """Retrieve one instance with its pixels and file meta information.
 
         Raises
@@ -90,13 +92,17 @@ class StoredResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyEntry:
-    """One line of the worklist: a study that was noticed, with its result once there is one."""
+    """One line of the worklist: a study that was noticed, with its result once there is one.
+
+    ``delivered`` says of each destination whether it acknowledged; empty until there is a result.
+    """
 
     result_id: str
     study_instance_uid: str
     noticed_at: datetime
     state: StudyState
     result: StoredResult | None
+    delivered: Mapping[str, bool]
 
 
 class ResultStore(Protocol):
@@ -107,9 +113,18 @@ class ResultStore(Protocol):
         ...
 
     def save(
-        self, result: StoredResult, artefacts: ReportSet, original_png: bytes | None, audit_events: Sequence[bytes]
+        self,
+        result: StoredResult,
+        artefacts: ReportSet,
+        *,
+        original_png: bytes | None,
+        audit_events: Sequence[bytes],
+        destinations: Sequence[str],
     ) -> None:
-        """Store result, artefacts and audit leaves in one transaction; a repeat changes nothing.
+        """Store result, artefacts, audit leaves and one pending delivery per destination.
+
+        All in one transaction. A repeat with the same ``result_id`` changes nothing: the first
+        result stands, and no second leaf is written.
 
         Raises
         ------
@@ -118,8 +133,8 @@ class ResultStore(Protocol):
         """
         ...
 
-    def mark_published(self, result_id: str) -> None:
-        """Note that every destination has the result."""
+    def mark_delivered(self, result_id: str, destination: str) -> None:
+        """Note that a destination acknowledged; the study is published once all of them have."""
         ...
 
     def entry(self, result_id: str) -> StudyEntry:
@@ -149,6 +164,16 @@ class ResultStore(Protocol):
         ------
         ResultNotFound
             If there is no such result or artefact.
+        """
+        ...
+
+    def artefacts(self, result_id: str) -> ReportSet:
+        """Give the stored report set, byte for byte.
+
+        Raises
+        ------
+        ResultNotFound
+            If there is no such result.
         """
         ...
 
@@ -205,7 +230,9 @@ class FhirRepository(Protocol):
         ...
 
     def search(self, resource_type: str, parameters: Mapping[str, str]) -> Sequence[bytes]:
-        """Give resources that match every parameter: ``_id``, ``identifier``, ``patient``, ``status``.
+        """Give resources that match every parameter.
+
+        Parameters are ``_id``, ``identifier``, ``patient`` and ``status``.
 
         Raises
         ------

@@ -1,0 +1,145 @@
+"""Files and folders given by hand, read to the end: what ``radcds read`` does."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ai_engine.result import NotAnalysed
+from cds_server import bootstrap
+from cds_server.bootstrap import FileProblem, Services
+from cds_server.config import Settings
+from cds_server.durable import running
+from cds_server.ports import StudyEntry, StudyState
+from cds_server.triage import ParkedDelivery, Triage
+from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
+
+_PATIENCE_S = (0.2, 1.0)
+_POLL_S = 0.05
+
+Progress = Callable[[int, int], None]
+"""Called with the number of studies done and their total."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What became of a batch.
+
+    Parameters
+    ----------
+    studies
+        Every study of the batch, the most urgent first.
+    problems
+        Each file or folder that could not be read.
+    parked
+        Each delivery that was given up.
+    """
+
+    studies: Sequence[StudyEntry]
+    problems: Sequence[FileProblem]
+    parked: Sequence[ParkedDelivery]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every input was readable and every result delivered and none broke."""
+        broken = any(
+            entry.result is None
+            or (
+                isinstance(entry.result.outcome, NotAnalysed)
+                and entry.result.outcome.reason.is_failure
+            )
+            for entry in self.studies
+        )
+        return not (self.problems or self.parked or broken)
+
+
+def batch_settings(settings: Settings, out: Path) -> Settings:
+    """Keep the state of a batch beside its output, so that the same command resumes it."""
+    return replace(settings, output=out, data_dir=out / ".radcds")
+
+
+def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress) -> BatchReport:
+    """Read every study in the given files and folders and write its artefacts.
+
+    Killed at any point, the same call finishes what is left.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    settings
+        Of ``batch_settings``.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    InvalidSettings
+        If the output folder cannot be written.
+    ModelUnavailable
+        If the model bundle is missing or damaged.
+    AuditUnavailable
+        If the audit trail cannot be written; what was read before stays.
+    AlreadyRunning
+        If another process works on the same output folder.
+    """
+    services = bootstrap.services(settings)
+    reader = bootstrap.reader(settings)
+    destinations = bootstrap.destinations(services)
+    with bootstrap.folder_archive(paths) as archive:
+        _record_problems(archive.problems, services)
+        triage = bootstrap.triage(
+            services,
+            archive=archive,
+            reader=reader,
+            destinations=destinations,
+            patience_s=_PATIENCE_S,
+        )
+        with running(triage, settings.data_dir / "workflow.sqlite"):
+            for parked in triage.parked():
+                triage.retry(parked)
+            noticed = [triage.notice(uid) for uid in archive.study_uids()]
+            parked_now = _finish(triage, services, set(noticed), progress)
+        studies = [entry for entry in services.store.entries() if entry.result_id in set(noticed)]
+        return BatchReport(studies, archive.problems, parked_now)
+
+
+def _finish(
+    triage: Triage, services: Services, noticed: set[str], progress: Progress
+) -> Sequence[ParkedDelivery]:
+    """Wait until every study is published or given up."""
+    while True:
+        parked = triage.parked()
+        triage.explain_failures()
+        gave_up = {each.result_id for each in parked}
+        done = sum(
+            entry.state is StudyState.PUBLISHED or entry.result_id in gave_up
+            for entry in services.store.entries()
+            if entry.result_id in noticed
+        )
+        progress(done, len(noticed))
+        if done == len(noticed):
+            return parked
+        time.sleep(_POLL_S)
+
+
+def _record_problems(problems: Sequence[FileProblem], services: Services) -> None:
+    """Audit each input that could not be read; the path itself may name a patient, so its hash."""
+    events = [
+        audit_event(
+            AuditFact(
+                kind=AuditKind.READ_STUDY,
+                recorded=services.clock.now(),
+                user="radcds",
+                address=services.settings.base_url,
+                outcome_code="8",
+                outcome_text=problem.what,
+                detail={"path-sha256": hashlib.sha256(bytes(problem.path)).hexdigest()},
+            ),
+            services.settings.site,
+        )
+        for problem in problems
+    ]
+    if events:
+        services.trail.record(events)

@@ -1,0 +1,168 @@
+"""The command line: ``radcds read | serve | worker | demo | doctor | audit``.
+
+Exit codes: 0 done; 1 done, but some input could not be read or a delivery was given up; 2 wrong
+usage; 3 refused to start (setting, model, port, folder in use); 4 the audit trail cannot be
+written or does not verify.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import OperationalError
+
+from ai_engine.errors import ModelUnavailable
+from cds_server import bootstrap
+from cds_server.batch import batch_settings, read_batch
+from cds_server.config import Settings
+from cds_server.demo import run_demo
+from cds_server.doctor import examine
+from cds_server.errors import AlreadyRunning, AuditUnavailable, InvalidSettings
+from cds_server.serve import PortInUse, serve_until_stopped
+from cds_server.summary import batch_as_json, batch_table
+from cds_server.worker import work_until_signalled
+
+_INCOMPLETE, _REFUSED, _NO_AUDIT = 1, 3, 4
+
+app = typer.Typer(
+    help="Imaging-AI decision support. Research and evaluation use; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what the server refuses into one line and an exit code; never a traceback."""
+    try:
+        yield
+    except (InvalidSettings, ModelUnavailable, AlreadyRunning, PortInUse) as error:
+        _say(f"radcds refuses to start: {error}")
+        raise typer.Exit(_REFUSED) from error
+    except AuditUnavailable as error:
+        _say(f"No audit, no data: {error}")
+        raise typer.Exit(_NO_AUDIT) from error
+    except OperationalError as error:
+        _say(f"No audit, no data: the database cannot be written ({error.orig}); free some space")
+        raise typer.Exit(_NO_AUDIT) from error
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+@app.command()
+def read(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the artefacts, one subfolder a study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Read studies and write their artefacts. The same command again resumes what was cut off."""
+    with _refusals():
+        settings = batch_settings(Settings.from_environment(), out)
+        with _progress("reading") as advance:
+            report = read_batch(paths, settings, progress=advance)
+        if as_json:
+            typer.echo(json.dumps(batch_as_json(report, out), indent=2))
+        else:
+            Console(highlight=False).print(batch_table(report, out))
+        for problem in report.problems:
+            _say(f"{problem.path}: {problem.what}. {problem.remedy}")
+        for parked in report.parked:
+            _say(f"delivery to {parked.destination} of {parked.result_id} given up: {parked.why}")
+        if not report.complete:
+            raise typer.Exit(_INCOMPLETE)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond loopback, though nobody signs in yet.")
+    ] = False,
+) -> None:
+    """Run the web service and the worker until stopped."""
+    with _refusals():
+        serve_until_stopped(
+            Settings.from_environment(), host=host, port=port, insecure=insecure, say=_say
+        )
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker alone, beside a web service that something else runs."""
+    with _refusals():
+        work_until_signalled(Settings.from_environment())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo-out"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
+    once: Annotated[bool, typer.Option("--once", help="Stop after the summary.")] = False,
+) -> None:
+    """Read a real radiograph and a real head CT, serve the result, and say where everything is."""
+    with _refusals(), _progress("reading") as advance:
+        run_demo(out, Settings.from_environment(), port=port, once=once, progress=advance, say=_say)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, model, archive, databases and audit trail, and say what to mend."""
+    with _refusals():
+        checks = examine(Settings.from_environment())
+        if as_json:
+            typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        else:
+            for check in checks:
+                typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.says}")
+        if not all(check.passed for check in checks):
+            raise typer.Exit(_INCOMPLETE)
+
+
+@audit.command("verify")
+def verify(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data folder; the one of the settings by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that no recorded event was altered, removed or inserted."""
+    settings = Settings.from_environment()
+    if data_dir:
+        settings = Settings.from_mapping({"data_dir": str(data_dir)})
+    with _refusals():
+        events = bootstrap.services(settings).trail.verify()
+        typer.echo(json.dumps({"events": events}) if as_json else f"{events} events verify")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Settings: one frozen value, read once from a TOML file and the environment.
+
+Each setting ``name`` is the TOML key ``name`` and the variable ``RADCDS_NAME``; the environment
+wins. ``RADCDS_CONFIG`` names the file. An unknown name is refused, so that a misspelt safeguard is
+never silently off.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cds_server.errors import InvalidSettings
+from fhir_mappers.report_set import DisplayMode, Site
+
+_PREFIX = "RADCDS_"
+# Named alike but no setting: the file itself, and the folder of training data.
+_NO_SETTING = frozenset({"config", "data", "update_golden"})
+
+
+class Environment(StrEnum):
+    """What the server is used for. Only ``development`` accepts in-memory parts."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the inference runtime, always set explicitly."""
+
+    F32 = "f32"
+    F16 = "f16"
+
+
+def _setting(default: Any, meaning: str) -> Any:  # noqa: ANN401 - the type is the field's own
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a site can set. ``docs/reference/settings.md`` is compared with this in a test."""
+
+    environment: Environment = _setting(
+        Environment.PRODUCTION, "`production`, or `development`, which accepts in-memory parts"
+    )
+    data_dir: Path = _setting(
+        Path("radcds-data"), "Folder of the databases: results, audit trail, workflow state"
+    )
+    archive: str = _setting(
+        "", "Where images come from: a folder of DICOM files, or the `https://` address of a PACS"
+    )
+    archive_timeout_s: float = _setting(20.0, "Seconds to wait for an answer of the PACS")
+    poll_interval_s: float = _setting(5.0, "Seconds between two looks for new studies")
+    output: Path | None = _setting(
+        None, "Folder that gets one subfolder of artefacts per study; none by default"
+    )
+    oru_folder: Path | None = _setting(None, "Folder that gets each ORU message as a file")
+    result_archive: Path | None = _setting(
+        None, "Folder that gets each DICOM result object, for a PACS that imports files"
+    )
+    model: Path | None = _setting(None, "Model bundle to use instead of the one that ships")
+    precision: Precision = _setting(
+        Precision.F32, "Arithmetic of inference: `f32` (reference) or `f16`"
+    )
+    threads: int = _setting(2, "Threads of the inference runtime")
+    site_name: str = _setting("radcds evaluation site", "Organisation named in what is published")
+    base_url: str = _setting(
+        "http://127.0.0.1:8080", "Public address of this server; links and identifiers use it"
+    )
+    timezone: str = _setting("UTC", "IANA zone of studies that carry no offset")
+    accession_issuer: str = _setting(
+        "urn:radcds:accession", "Namespace of accession numbers, and of patient ids without issuer"
+    )
+    hl7_application: str = _setting("RADCDS", "MSH-3, sending application")
+    hl7_facility: str = _setting("RADIOLOGY", "MSH-4, sending facility")
+    hl7_receiving_application: str = _setting("RIS", "MSH-5, receiving application")
+    hl7_receiving_facility: str = _setting("RADIOLOGY", "MSH-6, receiving facility")
+    display_mode: DisplayMode = _setting(
+        DisplayMode.OVERLAY, "`overlay`, or `triage_only`: no location in any channel"
+    )
+    silent_when_normal: bool = _setting(
+        False,  # noqa: FBT003 - a default, not a call
+        "Leave out the CDS card when no finding is above its threshold",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "Origins of browser-based EHRs that may call CDS Hooks, comma-separated"
+    )
+
+    @property
+    def site(self) -> Site:
+        """The part of the settings that is published."""
+        return Site(
+            name=self.site_name,
+            base_url=self.base_url.rstrip("/"),
+            hl7_application=self.hl7_application,
+            hl7_facility=self.hl7_facility,
+            hl7_receiver=(self.hl7_receiving_application, self.hl7_receiving_facility),
+            accession_issuer=self.accession_issuer,
+            timezone=self.timezone,
+            display_mode=self.display_mode,
+            silent_when_normal=self.silent_when_normal,
+        )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build settings from names and values, strings or TOML values.
+
+        Raises
+        ------
+        InvalidSettings
+            If a name is unknown or a value does not fit; it names the setting and what fits.
+        """
+        known = {each.name: each for each in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            msg = f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}"
+            raise InvalidSettings(msg)
+        parsed: dict[str, Any] = {
+            name: _parsed(name, known[name].type, value) for name, value in values.items()
+        }
+        settings = cls(**parsed)
+        settings._check()
+        return settings
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Build settings from ``RADCDS_…`` variables and the file that ``RADCDS_CONFIG`` names.
+
+        Raises
+        ------
+        InvalidSettings
+            If the file cannot be read, or a setting is unknown or malformed.
+        """
+        variables = os.environ if environment is None else environment  # noqa: TID251 - the one place
+        values: dict[str, object] = {}
+        if file := variables.get(f"{_PREFIX}CONFIG"):
+            try:
+                values.update(tomllib.loads(Path(file).read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                msg = f"RADCDS_CONFIG: {file} cannot be read as TOML ({error})"
+                raise InvalidSettings(msg) from error
+        for variable, value in variables.items():
+            name = variable.removeprefix(_PREFIX).lower()
+            if variable.startswith(_PREFIX) and name not in _NO_SETTING:
+                values[name] = value
+        return cls.from_mapping(values)
+
+    def _check(self) -> None:
+        for name in ("archive_timeout_s", "poll_interval_s", "threads"):
+            if getattr(self, name) <= 0:
+                msg = f"{name} must be above zero"
+                raise InvalidSettings(msg)
+        address = urlsplit(self.base_url)
+        if address.scheme not in {"http", "https"} or not address.netloc or address.query:
+            msg = "base_url must be an http or https address, such as https://radcds.example.org"
+            raise InvalidSettings(msg)
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            msg = f"timezone: {self.timezone!r} is no IANA zone; write one such as Europe/London"
+            raise InvalidSettings(msg) from error
+
+
+def _parsed(name: str, kind: object, value: object) -> object:
+    """Turn the text of a variable, or a TOML value, into the field's type.
+
+    Raises
+    ------
+    InvalidSettings
+        If it does not fit.
+    """
+    try:
+        return _converted(kind, value)
+    except (ValueError, TypeError) as error:
+        msg = f"{name}: {value!r} does not fit ({error})"
+        raise InvalidSettings(msg) from error
+
+
+def _converted(kind: object, value: object) -> object:  # noqa: PLR0911 - one line per type
+    if kind is bool:
+        return _truth(value)
+    if kind == tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(str(part).strip() for part in parts if str(part).strip())  # type: ignore[attr-defined]
+    if kind == Path | None:
+        return Path(str(value)) if value else None
+    if kind in {int, float}:
+        return float(str(value)) if kind is float else int(str(value))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        choices = [member.value for member in kind]
+        if value not in choices:
+            msg = f"choose one of {', '.join(choices)}"
+            raise ValueError(msg)
+        return kind(str(value))
+    if kind is Path:
+        return Path(str(value))
+    return str(value)
+
+
+def _truth(value: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    word = str(value).lower()
+    if word not in words:
+        msg = "write true or false"
+        raise ValueError(msg)
+    return words[word]

@@ -1,0 +1,82 @@
+"""Is this server fit to start? Each check says what it found and what to do."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ai_engine.errors import ModelUnavailable
+from cds_server import bootstrap
+from cds_server.config import Settings
+from cds_server.errors import ArchiveError, AuditUnavailable, InvalidSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing examined.
+
+    Parameters
+    ----------
+    name
+        What was examined.
+    passed
+        Whether it is in order.
+    says
+        What was found, and what to do where it is not in order.
+    """
+
+    name: str
+    passed: bool
+    says: str
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Examine model, archive, databases, audit trail and output folders."""
+    return [
+        _check("model", lambda: _model(settings)),
+        _check("archive", lambda: _archive(settings)),
+        *_databases(settings),
+        *_output_folders(settings),
+    ]
+
+
+def _check(name: str, examined: Callable[[], str]) -> Check:
+    try:
+        return Check(name, passed=True, says=examined())
+    except (ModelUnavailable, ArchiveError, AuditUnavailable, InvalidSettings) as error:
+        return Check(name, passed=False, says=str(error))
+
+
+def _model(settings: Settings) -> str:
+    model = bootstrap.reader(settings).model
+    return f"{model.name} {model.version}, sha256 {model.sha256[:16]}…, every checksum is right"
+
+
+def _archive(settings: Settings) -> str:
+    return f"{len(bootstrap.archive(settings).study_uids())} studies in the archive"
+
+
+def _databases(settings: Settings) -> Iterator[Check]:
+    try:
+        services = bootstrap.services(settings)
+    except InvalidSettings as error:
+        yield Check("database", passed=False, says=str(error))
+        return
+    readiness: Mapping[str, str] = services.readiness()
+    for name, says in readiness.items():
+        yield Check(name, passed=says == "ok", says=says)
+    yield _check("audit trail", lambda: f"{services.trail.verify()} events verify")
+
+
+def _output_folders(settings: Settings) -> Iterator[Check]:
+    for name in ("output", "oru_folder", "result_archive"):
+        folder = getattr(settings, name)
+        if folder is None:
+            continue
+        nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        writable = os.access(nearest, os.W_OK)
+        says = (
+            f"{folder} can be written"
+            if writable
+            else f"{folder} cannot be written; mend its rights"
+        )
+        yield Check(name, passed=writable, says=says)

@@ -1,0 +1,143 @@
+"""Web service and worker in one command, each a process of its own."""
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+
+from cds_server import bootstrap
+from cds_server.config import Settings
+from cds_server.errors import CdsServerError, InvalidSettings
+
+_WEB_THREADS = 8
+_STOP_TIMEOUT_S = 20.0
+
+
+class PortInUse(CdsServerError):
+    """Something else listens on the port. Refuse to start."""
+
+
+def serve_until_stopped(
+    settings: Settings, *, host: str, port: int, insecure: bool, say: Callable[[str], None]
+) -> None:
+    """Run web service and worker until SIGTERM, SIGINT, or either of them ends.
+
+    Raises
+    ------
+    InvalidSettings
+        If no archive is set, or the address is beyond loopback and ``insecure`` is not.
+    ModelUnavailable
+        If the model bundle is missing or damaged.
+    PortInUse
+        If something else listens there.
+    """
+    check_address(host, insecure=insecure)
+    check_port(host, port)
+    bootstrap.archive(settings)
+    bootstrap.reader(settings)
+    with processes(settings, host=host, port=port) as running:
+        say(f"radcds listens on http://{host}:{port}  (Ctrl-C stops it)")
+        stopped = wait_for_signal(running)
+    if stopped:
+        say(f"the {stopped} process ended; stopping")
+
+
+def check_address(host: str, *, insecure: bool) -> None:
+    """Refuse any address but loopback: nobody signs in yet.
+
+    Raises
+    ------
+    InvalidSettings
+        If ``host`` is not a loopback address and ``insecure`` is not set.
+    """
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        msg = f"host: {host!r} is no address; write one such as 127.0.0.1"
+        raise InvalidSettings(msg) from error
+    if not (loopback or insecure):
+        msg = (
+            f"host: {host} can be reached from outside, and nobody signs in yet; "
+            "keep 127.0.0.1, or say --insecure"
+        )
+        raise InvalidSettings(msg)
+
+
+def check_port(host: str, port: int) -> None:
+    """Find out whether the port is free.
+
+    Raises
+    ------
+    PortInUse
+        If it is not, or may not be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            msg = (
+                f"port {port} on {host} is not free ({error.strerror}); choose another with --port"
+            )
+            raise PortInUse(msg) from error
+
+
+@contextmanager
+def processes(
+    settings: Settings, *, host: str, port: int, worker: bool = True
+) -> Iterator[Mapping[str, subprocess.Popen[bytes]]]:
+    """Run the processes until the block ends, then stop them and wait."""
+    environment = {**os.environ, **as_environment(settings)}  # noqa: TID251 - handed down, not read
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    web = ["gunicorn", "wsgi:app", "--bind", address, "--worker-class", "gthread"]
+    web += ["--threads", str(_WEB_THREADS), "--no-control-socket", "--log-level", "warning"]
+    commands = {"web": ["-m", *web]}
+    if worker:
+        commands["worker"] = ["-m", "cds_server.cli", "worker"]
+    started = {
+        name: subprocess.Popen([sys.executable, *command], env=environment)  # noqa: S603 - our own
+        for name, command in commands.items()
+    }
+    try:
+        yield started
+    finally:
+        for process in started.values():
+            process.send_signal(signal.SIGTERM)
+        for process in started.values():
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Write settings as the variables that ``Settings.from_environment`` reads."""
+    variables = {}
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, tuple):
+            value = ",".join(value)
+        if value is not None:
+            variables[f"RADCDS_{each.name.upper()}"] = str(value)
+    return variables
+
+
+def wait_for_signal(running: Mapping[str, subprocess.Popen[bytes]] | None = None) -> str | None:
+    """Wait for SIGTERM or SIGINT, or give the name of a process that ended by itself."""
+    stop: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: stop.append(received))
+    while not stop:
+        for name, process in (running or {}).items():
+            if process.poll() is not None:
+                return name
+        time.sleep(0.2)
+    return None
