@@ -29,7 +29,7 @@ class Priority(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a study was not analysed. ``PROCESSING_FAILED`` and ``MODEL_FAILED`` are faults of ours."""
+    """Why a study was not analysed: declined on purpose, or broken (``is_failure``)."""
 
     NO_IMAGE = "NO_IMAGE"
     NON_CHEST = "NON_CHEST"
@@ -139,7 +139,9 @@ class TriageResult:
     def top_findings(self) -> tuple[Finding, ...]:
         """Positive findings, the one furthest above its threshold first."""
         return tuple(
-            sorted((f for f in self.findings if f.positive), key=lambda f: f.threshold - f.probability)
+            sorted(
+                (f for f in self.findings if f.positive), key=lambda f: f.threshold - f.probability
+            )
         )
 
     def saliency_of(self, label: str) -> Saliency:

@@ -1,0 +1,1 @@
+"""Training, evaluation and export of bundles. Needs the ``[torch]`` extra."""

@@ -1,0 +1,198 @@
+"""From a trained network to the bundle that ships."""
+
+import hashlib
+import io
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from ai_engine.bundle import Bundle, Calibration
+from ai_engine.networks import EfficientNetLite0
+from ai_engine.preprocess import InputSpec, network_input, thumbnail
+from ai_engine.result import ModelIdentity
+from ai_engine.runtime import CpuRuntime
+from ai_engine.scope import Familiarity
+from ai_engine.training.card import model_card
+from ai_engine.training.dataset import (
+    Radiograph,
+    nih_radiographs,
+    read_all_pixels,
+    split_by_patient,
+    targets,
+)
+from ai_engine.training.evaluate import (
+    calibrate,
+    held_out_report,
+    operating_points,
+    probabilities,
+)
+from ai_engine.training.train import Recipe
+from ai_engine.triage_rule import OperatingPoint
+
+NAME, VERSION = "cxr-lite0", "1.0.0"
+_THUMBNAIL_SIDE = 32
+_COMPONENTS = 48
+_FAMILIAR_SHARE = 0.995
+
+
+def export(
+    network: EfficientNetLite0, findings: list[str], data: Path, recipe: Recipe, out: Path
+) -> None:
+    """Calibrate, evaluate on held-out patients through the runtime that serves, and write.
+
+    Parameters
+    ----------
+    network
+        Trained; its weights are rounded to half precision, as they ship.
+    findings
+        Of its head, in order.
+    data
+        Folder with ``nih_cxr``.
+    recipe
+        How it was trained.
+    out
+        Folder of the new bundle.
+    """
+    rounded = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    network.load_state_dict({name: tensor.float() for name, tensor in rounded.items()})
+    graph_xml, graph_bin = _graph(network.eval(), recipe.spec)
+    split = split_by_patient(nih_radiographs(data))
+    archive = data / "nih_cxr" / "images_512_jpg.zip"
+    validation = read_all_pixels(archive, split.validation, "validation")
+    held_out = read_all_pixels(archive, split.held_out, "held-out")
+    training = read_all_pixels(archive, split.training, "training")
+    bundle = Bundle(
+        identity=ModelIdentity(NAME, VERSION, ""),
+        input_spec=recipe.spec,
+        head_bias=tuple(network.head.bias.tolist()),
+        operating_points=dict.fromkeys(findings, OperatingPoint(0.5)),
+        calibration=dict.fromkeys(findings, Calibration(1.0, 0.0)),
+        familiarity=_familiarity(training, validation),
+        card={},
+        graph_xml=graph_xml,
+        graph_bin=graph_bin,
+    )
+    bundle = _with_operating_points(bundle, split.validation, validation)
+    scores = _scores(bundle, held_out)
+    labels = _labels(bundle, split.held_out)
+    brightness = np.array([float(pixels.mean()) for pixels in held_out])
+    report = held_out_report(scores, labels, split.held_out, brightness, bundle.operating_points)
+    counts = {
+        "training": len(split.training),
+        "validation": len(split.validation),
+        "held_out": len(split.held_out),
+    }
+    card = model_card(NAME, VERSION, findings, asdict(recipe), counts, report)
+    _write(replace(bundle, card=card), save(rounded), out)
+
+
+def _graph(network: EfficientNetLite0, spec: InputSpec) -> tuple[bytes, bytes]:
+    """Convert to OpenVINO IR with half-precision weights and a fixed input size."""
+    example = torch.zeros(1, 1, spec.rows, spec.columns)
+    with torch.no_grad():
+        model = openvino.convert_model(network, example_input=example, input=list(example.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        openvino.save_model(model, path, compress_to_fp16=True)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def _familiarity(
+    training: list[NDArray[np.float32]], validation: list[NDArray[np.float32]]
+) -> Familiarity:
+    """Describe the training images, and set the limit by validation images they never saw."""
+    thumbnails = np.stack([thumbnail(pixels, _THUMBNAIL_SIDE) for pixels in training])
+    mean = thumbnails.mean(0)
+    _, _, rows = np.linalg.svd(thumbnails - mean, full_matrices=False)
+    familiarity = Familiarity(mean, rows[:_COMPONENTS].astype(np.float32), 1.0)
+    errors = [familiarity.error(pixels) for pixels in validation]
+    return replace(familiarity, limit=float(np.quantile(errors, _FAMILIAR_SHARE)))
+
+
+def _with_operating_points(
+    bundle: Bundle, radiographs: list[Radiograph], pixels: list[NDArray[np.float32]]
+) -> Bundle:
+    logits = _logits(bundle, pixels)
+    labels = _labels(bundle, radiographs)
+    clean = np.array([each.source == "B" for each in radiographs])
+    # "abnormal" is set on the clean source alone; the rarer findings need every image.
+    used = {finding: clean if finding == "abnormal" else np.ones_like(clean) for finding in labels}
+    calibration = {
+        finding: calibrate(logits[used[finding], index], labels[finding][used[finding]])
+        for index, finding in enumerate(bundle.findings)
+    }
+    scores = {
+        finding: probabilities(logits[used[finding], index], calibration[finding])
+        for index, finding in enumerate(bundle.findings)
+    }
+    chosen = operating_points(scores, {f: labels[f][used[f]] for f in labels})
+    return replace(bundle, calibration=calibration, operating_points=chosen)
+
+
+def _logits(bundle: Bundle, pixels: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    runtime = CpuRuntime(bundle)
+    return np.stack(
+        [runtime.infer(network_input(each, bundle.input_spec))[0] for each in pixels]
+    ).astype(np.float64)
+
+
+def _scores(bundle: Bundle, pixels: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
+    logits = _logits(bundle, pixels)
+    return {
+        finding: probabilities(logits[:, index], bundle.calibration[finding])
+        for index, finding in enumerate(bundle.findings)
+    }
+
+
+def _labels(bundle: Bundle, radiographs: list[Radiograph]) -> dict[str, NDArray[np.float64]]:
+    columns = targets(radiographs, list(bundle.findings)).astype(np.float64)
+    return {finding: columns[:, index] for index, finding in enumerate(bundle.findings)}
+
+
+def _write(bundle: Bundle, weights: bytes, out: Path) -> None:
+    """Write every file and the manifest that names their digests."""
+    scope = io.BytesIO()
+    np.savez(
+        scope,
+        mean=bundle.familiarity.mean,
+        components=bundle.familiarity.components,
+        limit=np.float64(bundle.familiarity.limit),
+    )
+    points = {
+        finding: {**asdict(point), **asdict(bundle.calibration[finding])}
+        for finding, point in bundle.operating_points.items()
+    }
+    files = {
+        "card.json": _json(bundle.card),
+        "graph.bin": bundle.graph_bin,
+        "graph.xml": bundle.graph_xml,
+        "operating_points.json": _json(points),
+        "scope.npz": scope.getvalue(),
+        "weights.safetensors": weights,
+    }
+    manifest = {
+        "format": 1,
+        "name": bundle.identity.name,
+        "version": bundle.identity.version,
+        "input": asdict(bundle.input_spec),
+        "findings": list(bundle.findings),
+        "head_bias": list(bundle.head_bias),
+        "files": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for name, content in files.items()
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in {**files, "manifest.json": _json(manifest)}.items():
+        (out / name).write_bytes(content)
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
