@@ -8,7 +8,7 @@
     └── InvalidMessage     what would be published breaks a rule of its format
 """
 
-from ai_engine.result import NotAnalysed
+from ai_engine.result import NotAnalysed, Reason
 
 
 class MapperError(Exception):
@@ -24,13 +24,15 @@ class ImageDeclined(MapperError):
 
     Parameters
     ----------
-    outcome
-        The coded reason with its sentence.
+    reason
+        Coded reason.
+    detail
+        One sentence for a person, without patient data.
     """
 
-    def __init__(self, outcome: NotAnalysed) -> None:
-        super().__init__(outcome.detail)
-        self.outcome = outcome
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.outcome = NotAnalysed(reason, detail)
 
 
 class InvalidMessage(MapperError):

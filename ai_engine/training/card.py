@@ -1,5 +1,17 @@
 """The model card: what a clinical-governance board reads."""
 
+_LIMITS = (
+    """The figures come from a few hundred images. A network trained on the full ChestX-ray14 set
+    reaches an AUROC of about 0.84 on images like these.""",
+    "Labels were mined from reports by software; about one in ten is wrong.",
+    """Most training images come from a source whose normal images are of a narrow range of patients,
+    so that patient number and brightness alone separate them. Figures of that source are inflated
+    and are not quoted; the held-out patients are of the clean source.""",
+    """The saliency map explains the model, cell by cell of about 32 pixels. It does not locate
+    lesions.""",
+    "Rare findings, pneumothorax among them, had too few images to be offered.",
+)
+
 
 def model_card(
     name: str,
@@ -56,17 +68,7 @@ def model_card(
             "Probabilities are Platt-scaled on the same patients."
         ),
         "held_out": held_out,
-        "limits": [
-            "The figures come from a few hundred images. A network trained on the full ChestX-ray14 "
-            "set reaches an AUROC of about 0.84 on images like these.",
-            "Labels were mined from reports by software; about one in ten is wrong.",
-            "Most training images come from a source whose normal images are of a narrow range of "
-            "patients, so that patient number and brightness alone separate them. Figures of that "
-            "source are inflated and are not quoted; the held-out patients are of the clean source.",
-            "The saliency map explains the model, cell by cell of about 32 pixels. It does not "
-            "locate lesions.",
-            "Rare findings, pneumothorax among them, had too few images to be offered.",
-        ],
+        "limits": [" ".join(limit.split()) for limit in _LIMITS],
         "data": [
             {
                 "what": "NIH ChestX-ray14, a subset of 1,334 radiographs",

@@ -1,0 +1,208 @@
+"""DICOM JSON of a study's instances in, ``Study`` out."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+from fhir_mappers.errors import InvalidStudy
+from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_UID = 64
+_DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
+_TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?")
+_OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Attributes = Mapping[str, object]
+
+
+def check_uid(value: str, attribute: str) -> str:
+    """Give the UID back if it is one.
+
+    Raises
+    ------
+    InvalidStudy
+        If it is anything but digits and single dots, at most 64 characters. The message names the
+        attribute, never the value.
+
+    References
+    ----------
+    DICOM PS3.5 9.1.
+    """
+    if len(value) > _LONGEST_UID or not _UID.fullmatch(value):
+        msg = f"{attribute} is not a UID of digits and dots, at most {_LONGEST_UID} characters"
+        raise InvalidStudy(msg)
+    return value
+
+
+def study_of(metadata: Sequence[Attributes], *, timezone: str) -> Study:
+    """Read the study that instances belong to.
+
+    Parameters
+    ----------
+    metadata
+        DICOM JSON of each instance, as WADO-RS ``/metadata`` gives it.
+    timezone
+        IANA zone of a study without Timezone Offset From UTC (0008,0201).
+
+    Raises
+    ------
+    InvalidStudy
+        If there is no instance, a UID is malformed, or instances disagree about study or patient.
+
+    References
+    ----------
+    DICOM PS3.18 F.2 DICOM JSON model; PS3.3 C.7.1.1, C.7.2.1, C.7.3.1.
+    """
+    if not metadata:
+        msg = "the study has no instance"
+        raise InvalidStudy(msg)
+    first = metadata[0]
+    for tag, name in (("0020000D", "Study Instance UID"), ("00100020", "Patient ID")):
+        if any(_text(each, tag) != _text(first, tag) for each in metadata):
+            msg = f"the instances of the study disagree about {name}"
+            raise InvalidStudy(msg)
+    return Study(
+        study_instance_uid=check_uid(_text(first, "0020000D"), "Study Instance UID"),
+        accession_number=_text(first, "00080050"),
+        patient=Patient(
+            patient_id=_text(first, "00100020"),
+            issuer=_text(first, "00100021"),
+            name=_person_name(first, "00100010"),
+            birth_date=_iso_date(_text(first, "00100030")),
+            sex=_sex(_text(first, "00100040")),
+        ),
+        started=_started(first, timezone),
+        description=_text(first, "00081030"),
+        referring_physician=_person_name(first, "00080090"),
+        series=_series(metadata),
+    )
+
+
+def unidentified_study(study_instance_uid: str) -> Study:
+    """Give the study of which nothing but its UID is known, so that its failure can be reported."""
+    nobody = Patient(patient_id="", issuer="", name=PersonName(), birth_date=None, sex="")
+    return Study(study_instance_uid, "", nobody, None, "", PersonName(), ())
+
+
+def _series(metadata: Sequence[Attributes]) -> tuple[Series, ...]:
+    members: dict[str, list[Attributes]] = {}
+    for each in metadata:
+        uid = check_uid(_text(each, "0020000E"), "Series Instance UID")
+        members.setdefault(uid, []).append(each)
+    series = [_one_series(uid, instances) for uid, instances in members.items()]
+    return tuple(sorted(series, key=lambda s: (_order(s.series_number), s.series_instance_uid)))
+
+
+def _one_series(uid: str, members: Sequence[Attributes]) -> Series:
+    instances = sorted(
+        (_instance(each) for each in members),
+        key=lambda i: (_order(i.instance_number), i.sop_instance_uid),
+    )
+    first = members[0]
+    return Series(
+        series_instance_uid=uid,
+        modality=_text(first, "00080060").upper(),
+        body_part=_text(first, "00180015").upper(),
+        description=_text(first, "0008103E"),
+        series_number=_integer(first, "00200011"),
+        instances=tuple(instances),
+    )
+
+
+def _instance(attributes: Attributes) -> Instance:
+    rows, columns = _integer(attributes, "00280010") or 0, _integer(attributes, "00280011") or 0
+    frames = _integer(attributes, "00280008")
+    return Instance(
+        sop_instance_uid=check_uid(_text(attributes, "00080018"), "SOP Instance UID"),
+        sop_class_uid=_text(attributes, "00080016"),
+        instance_number=_integer(attributes, "00200013"),
+        rows=rows,
+        columns=columns,
+        number_of_frames=(1 if frames is None else frames) if rows and columns else 0,
+        image_type=tuple(str(value).upper() for value in _values(attributes, "00080008")),
+        view_position=_text(attributes, "00185101").upper(),
+    )
+
+
+def _order(number: int | None) -> tuple[bool, int]:
+    """Sort what has a number before what has none."""
+    return number is None, number or 0
+
+
+def _values(attributes: Attributes, tag: str) -> Sequence[object]:
+    element = attributes.get(tag)
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return [value for value in values if value is not None] if isinstance(values, list) else []
+
+
+def _text(attributes: Attributes, tag: str) -> str:
+    """Give the first value as text without control characters; empty where there is none."""
+    values = _values(attributes, tag)
+    usable = values and isinstance(values[0], str | int | float)
+    return _CONTROL.sub("", str(values[0])).strip() if usable else ""
+
+
+def _integer(attributes: Attributes, tag: str) -> int | None:
+    try:
+        return int(_text(attributes, tag))
+    except ValueError:
+        return None
+
+
+def _person_name(attributes: Attributes, tag: str) -> PersonName:
+    """Split a PN: the alphabetic group, else the ideographic, else the phonetic."""
+    values = _values(attributes, tag)
+    groups = values[0] if values else None
+    if not isinstance(groups, Mapping):
+        return PersonName()
+    text = next(
+        (str(groups[key]) for key in ("Alphabetic", "Ideographic", "Phonetic") if groups.get(key)),
+        "",
+    )
+    parts = [_CONTROL.sub("", part).strip() for part in text.split("^")]
+    return PersonName(*(parts + [""] * 5)[:5])
+
+
+def _sex(value: str) -> str:
+    return value if value in {"M", "F", "O"} else ""
+
+
+def _iso_date(value: str) -> str | None:
+    match = _DATE.fullmatch(value)
+    try:
+        return date(*map(int, match.groups())).isoformat() if match else None
+    except ValueError:
+        return None
+
+
+def _started(attributes: Attributes, zone: str) -> datetime | None:
+    """Join date and time with an offset: never naive, or nothing."""
+    day = _iso_date(_text(attributes, "00080020"))
+    if day is None:
+        return None
+    started = datetime.fromisoformat(day)
+    match = _TIME.fullmatch(_text(attributes, "00080030"))
+    if match:
+        hour, minute, second, fraction = match.groups()
+        try:
+            started = started.replace(
+                hour=int(hour), minute=int(minute or 0), second=min(int(second or 0), 59)
+            ) + timedelta(seconds=float(fraction or 0))
+        except ValueError:
+            match = None
+    return started.replace(tzinfo=_offset(attributes) or ZoneInfo(zone))
+
+
+def _offset(attributes: Attributes) -> timezone | None:
+    match = _OFFSET.fullmatch(_text(attributes, "00080201"))
+    if not match:
+        return None
+    sign, hours, minutes = match.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    try:
+        return timezone(-offset if sign == "-" else offset)
+    except ValueError:
+        return None
