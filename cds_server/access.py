@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cds_server.errors import ResultNotFound
 from cds_server.ports import AuditTrail, Clock, FhirRepository, ResultStore, StudyEntry
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
-from fhir_mappers.report_set import DisplayMode, Site
+from fhir_mappers.report_context import DisplayMode, Site
 
 _LOCATING = frozenset({"overlay.png", "secondary-capture.dcm"})
 

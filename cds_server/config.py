@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_server.errors import InvalidSettings
-from fhir_mappers.report_set import DisplayMode, Site
+from fhir_mappers.report_context import DisplayMode, Site
 
 _PREFIX = "RADCDS_"
 # Named alike but no setting: the file itself, and the folder of training data.

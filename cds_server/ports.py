@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from ai_engine.image import Image
 from ai_engine.result import ModelIdentity, Outcome
-from fhir_mappers.report_set import ReportSet
+from fhir_mappers.report_context import ReportSet
 from fhir_mappers.study import Study
 
 

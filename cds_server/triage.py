@@ -44,7 +44,8 @@ from fhir_mappers.errors import ImageDeclined, InvalidStudy
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.overlay import original_png
 from fhir_mappers.pixels import image
-from fhir_mappers.report_set import ReportContext, Site, report_set
+from fhir_mappers.report_context import ReportContext, Site
+from fhir_mappers.report_set import report_set
 from fhir_mappers.selection import select_images
 from fhir_mappers.study import Study
 

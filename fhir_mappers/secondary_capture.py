@@ -10,7 +10,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 
 from ai_engine.result import TriageResult
 from fhir_mappers.identifiers import instance_uid
-from fhir_mappers.report_set import ReportContext
+from fhir_mappers.report_context import ReportContext
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.178459382147718233361254012874634198812")
 IMPLEMENTATION_VERSION = "RADCDS"

@@ -1,0 +1,117 @@
+"""The result as CDS Hooks cards.
+
+References
+----------
+CDS Hooks 2.0: card.summary (under 140 characters), card.indicator, card.source, card.links.
+"""
+
+import re
+import uuid
+
+from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
+from fhir_mappers import codes
+from fhir_mappers.report_context import ReportContext, Site
+from fhir_mappers.study import Study
+from fhir_mappers.wording import DISCLAIMER, headline, model_line
+
+_LONGEST_SUMMARY = 139
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def card_response(study: Study, outcome: Outcome, *, context: ReportContext) -> dict[str, object]:
+    """Give the CDS Hooks response of one study: one card, or none by the site's choice.
+
+    Parameters
+    ----------
+    study
+        As the archive described it; the card names its date, never the patient.
+    outcome
+        What the engine said. What was not analysed has words of its own and never looks normal.
+    context
+        Identifiers and times; the same context gives the same card.
+    """
+    normal = isinstance(outcome, TriageResult) and outcome.priority is Priority.NORMAL
+    if normal and context.site.silent_when_normal:
+        return {"cards": []}
+    taken = f"{study.started:%d %b %Y}" if study.started else "undated study"
+    summary = _within(f"AI triage, {taken}: {headline(outcome)}")
+    indicator = codes.triage(outcome).indicator
+    return {
+        "cards": [
+            _card(
+                context.result_id,
+                context.site,
+                summary=summary,
+                indicator=indicator,
+                detail=_detail(outcome, context),
+            )
+        ]
+    }
+
+
+def pending_card(result_id: str, site: Site) -> dict[str, object]:
+    """Give the card of a study that waits for its analysis: a result that is not there yet."""
+    return _card(
+        result_id,
+        site,
+        summary="AI triage: a study is waiting for analysis. There is no result yet.",
+        indicator="info",
+        detail="The study has arrived and is queued. No result does not mean no finding.",
+    )
+
+
+def _card(
+    result_id: str, site: Site, *, summary: str, indicator: str, detail: str
+) -> dict[str, object]:
+    return {
+        "uuid": str(uuid.uuid5(uuid.UUID(result_id), f"card|{indicator}|{summary}")),
+        "summary": summary,
+        "indicator": indicator,
+        "detail": detail,
+        "source": {
+            "label": "radcds AI triage",
+            "topic": {
+                "system": codes.LOINC,
+                "code": codes.IMAGING_STUDY_REPORT[0],
+                "display": codes.IMAGING_STUDY_REPORT[1],
+            },
+        },
+        "links": [
+            {
+                "label": "Open the study",
+                "url": f"{site.base_url}/studies/{result_id}",
+                "type": "absolute",
+            }
+        ],
+    }
+
+
+def _detail(outcome: Outcome, context: ReportContext) -> str:
+    """Give GitHub-flavoured Markdown, every word that comes from data escaped."""
+    if isinstance(outcome, NotAnalysed):
+        lines = [f"**{_plain(headline(outcome))}**", "", f"Reason: {_plain(outcome.reason)}"]
+    else:
+        lines = [
+            f"**{_plain(headline(outcome))}**",
+            "",
+            "| finding | probability | threshold |",
+            "|---|---|---|",
+            *(
+                f"| {_plain(codes.finding(each.label).display)} "
+                f"| {each.probability:.2f} | {each.threshold:.2f} |"
+                for each in sorted(outcome.findings, key=lambda each: -each.probability)
+            ),
+        ]
+    return "\n".join([*lines, "", _plain(model_line(context)), "", _plain(DISCLAIMER)])
+
+
+def _plain(text: str) -> str:
+    """Make text mean nothing but itself in Markdown and in HTML."""
+    flat = _CONTROL.sub(" ", text).replace("&", "and").replace("<", "(").replace(">", ")")
+    return _MARKDOWN.sub(r"\\\1", flat)
+
+
+def _within(summary: str) -> str:
+    flat = _CONTROL.sub(" ", summary)
+    return flat if len(flat) <= _LONGEST_SUMMARY else f"{flat[: _LONGEST_SUMMARY - 1]}…"

@@ -1,0 +1,111 @@
+r"""HL7 v2 in ER7: typed values in, escaped bytes out.
+
+A value can never start a segment, field, component or repetition of its own: delimiters are
+escaped and line ends never survive raw.
+
+References
+----------
+HL7 v2.5.1 ch. 2.7 (escape sequences), ch. 2A (data types).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fhir_mappers.errors import InvalidMessage
+
+FIELD, COMPONENT, REPETITION, ESCAPE, SUBCOMPONENT = "|^~\\&"
+_LONGEST_FIELD = 99_999
+_ESCAPES = {
+    ESCAPE: r"\E\ "[:3],
+    FIELD: r"\F\ "[:3],
+    COMPONENT: r"\S\ "[:3],
+    REPETITION: r"\R\ "[:3],
+    SUBCOMPONENT: r"\T\ "[:3],
+}
+_LINE_END = re.compile(r"\r\n|[\r\n\x0b\x0c\x85\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """Escape text for any component; a line end becomes a blank, other controls vanish."""
+    flat = _CONTROL.sub("", _LINE_END.sub(" ", text))
+    return "".join(_ESCAPES.get(character, character) for character in flat)
+
+
+def formatted_text(lines: Sequence[str]) -> str:
+    r"""Give lines as FT, joined by ``\.br\``."""
+    return r"\.br\ "[:5].join(escaped(line) for line in lines)
+
+
+def components(*values: str) -> str:
+    """Join escaped components; empty ones at the end are left out."""
+    return COMPONENT.join(escaped(value) for value in values).rstrip(COMPONENT)
+
+
+def coded(code: str, display: str, system: str) -> str:
+    """Give a CWE: code, display, coding system (HL7 table 0396)."""
+    return components(code, display, system)
+
+
+def timestamp(moment: datetime | None) -> str:
+    """Give a TS to the second with offset; empty for none."""
+    return "" if moment is None else moment.strftime("%Y%m%d%H%M%S%z")
+
+
+def encapsulated(application: str, kind: str, subtype: str, base64_data: str) -> str:
+    """Give an ED: source, type (table 0191), subtype (table 0291), encoding (0299), data.
+
+    Raises
+    ------
+    InvalidMessage
+        If the whole is longer than OBX-5 may be, 99,999 characters.
+    """
+    value = f"{components(application, kind, subtype, 'Base64')}{COMPONENT}{base64_data}"
+    if len(value) > _LONGEST_FIELD:
+        msg = f"OBX-5 would be {len(value):,} characters; HL7 v2.5.1 allows {_LONGEST_FIELD:,}"
+        raise InvalidMessage(msg)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment.
+
+    Parameters
+    ----------
+    name
+        Three letters or digits.
+    fields
+        By position from 1, each already encoded by the functions above.
+    """
+
+    name: str
+    fields: dict[int, str]
+
+    def encode(self) -> str:
+        """Give the segment without its end, empty fields at the end left out."""
+        last = max((n for n, value in self.fields.items() if value), default=0)
+        return FIELD.join([self.name, *(self.fields.get(n, "") for n in range(1, last + 1))])
+
+
+def message(segments: Sequence[Segment]) -> bytes:
+    r"""Encode a message in UTF-8, each segment ended by CR.
+
+    The first segment is MSH without MSH-1 and MSH-2, its other fields at their own numbers.
+
+    Raises
+    ------
+    InvalidMessage
+        If the first segment is not MSH.
+    """
+    header, *others = segments
+    if header.name != "MSH":
+        msg = f"a message starts with MSH, not {header.name}"
+        raise InvalidMessage(msg)
+    last = max(header.fields)
+    start = f"MSH{FIELD}{COMPONENT}{REPETITION}{ESCAPE}{SUBCOMPONENT}"
+    first = FIELD.join([start, *(header.fields.get(n, "") for n in range(3, last + 1))])
+    lines = [first, *(segment.encode() for segment in others)]
+    return "".join(f"{line}\r" for line in lines).encode()

@@ -1,0 +1,75 @@
+"""The FHIR transaction of one study: every resource PUT under an id of its own, safe to repeat.
+
+The patient is referred to by identifier, never by name: who that is, the receiving server knows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ai_engine.result import Outcome, TriageResult
+from fhir_mappers.device import device
+from fhir_mappers.diagnostic_report import diagnostic_report
+from fhir_mappers.fhir_json import emitted
+from fhir_mappers.imaging_study import imaging_study
+from fhir_mappers.media import binary, media
+from fhir_mappers.observation import observation
+from fhir_mappers.provenance import provenance
+from fhir_mappers.references import References
+from fhir_mappers.report_context import ReportContext
+from fhir_mappers.study import Study
+
+
+def transaction_bundle(
+    study: Study, outcome: Outcome, *, context: ReportContext, overlay_jpeg: bytes | None
+) -> bytes:
+    """Give the transaction Bundle of one study, checked.
+
+    Parameters
+    ----------
+    study
+        As the archive described it.
+    outcome
+        What the engine said; not analysed gives a report in words, and no Observation.
+    context
+        Identifiers and times; the same context gives the same bytes.
+    overlay_jpeg
+        The overlay, or ``None`` where there is none or the site shows none.
+
+    Raises
+    ------
+    InvalidMessage
+        If a resource is not valid FHIR R4.
+
+    References
+    ----------
+    FHIR R4 http.html#transaction; HL7 AI Transparency on FHIR 1.0.0-ballot (AIAST, AI Device).
+    """
+    references = References(study, context)
+    resources: list[Mapping[str, Any]] = [
+        device(context, references),
+        imaging_study(study, references),
+    ]
+    if isinstance(outcome, TriageResult):
+        resources += [observation(each, outcome, references) for each in outcome.findings]
+    if overlay_jpeg is not None:
+        resources += [
+            binary(overlay_jpeg, references),
+            media(overlay_jpeg, context, references),
+        ]
+    resources += [
+        diagnostic_report(study, outcome, context, references, shows_overlay=bool(overlay_jpeg)),
+        provenance(outcome, context, references),
+    ]
+    for resource in resources:
+        emitted(resource)
+    entries = [_entry(resource) for resource in resources]
+    return emitted({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+
+def _entry(resource: Mapping[str, Any]) -> dict[str, object]:
+    address = f"{resource['resourceType']}/{resource['id']}"
+    return {
+        "fullUrl": f"urn:uuid:{resource['id']}",
+        "resource": resource,
+        "request": {"method": "PUT", "url": address},
+    }
