@@ -77,9 +77,9 @@ def services(settings: Settings) -> Services:
     except OSError as error:
         msg = f"data_dir: {settings.data_dir} cannot be made ({error.strerror}); choose another"
         raise InvalidSettings(msg) from error
-    engine = open_engine(f"sqlite:///{settings.data_dir / 'radcds.sqlite'}")
+    engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
-    store = SqlResultStore(engine, trail)
+    store = SqlResultStore(engine)
     repository = SqlFhirRepository(engine)
     clock = SystemClock()
     access = Access(

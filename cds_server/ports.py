@@ -114,7 +114,7 @@ class ResultStore(Protocol):
 
     def save(
         self,
-        result: StoredResult,
+        stored: StoredResult,
         artefacts: ReportSet,
         *,
         original_png: bytes | None,

@@ -42,7 +42,9 @@ def explained_finding(result: TriageResult) -> Finding:
 
 def impression(outcome: Outcome, context: ReportContext) -> list[str]:
     """Give the impression, line by line."""
-    lines = ["AI PRELIMINARY - NOT A DIAGNOSIS", headline(outcome)]
+    analysed = isinstance(outcome, TriageResult)
+    status = "AI PRELIMINARY - NOT A DIAGNOSIS" if analysed else "NO AI RESULT"
+    lines = [status, headline(outcome)]
     if isinstance(outcome, TriageResult):
         lines += [probability_line(finding) for finding in outcome.top_findings]
     return [*lines, model_line(context), DISCLAIMER]

@@ -1,0 +1,155 @@
+"""Tables of the embedded database, and how it is opened."""
+
+from pathlib import Path
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.exc import DatabaseError
+
+from cds_server.errors import InvalidSettings
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+study = Table(
+    "study",
+    metadata,
+    Column("result_id", String(36), primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False, index=True),
+    Column("noticed_at", String(40), nullable=False),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("result_id", String(36), ForeignKey("study.result_id"), primary_key=True),
+    Column("patient_id", String(128), nullable=False, index=True),
+    Column("rank", Integer, nullable=False),
+    Column("stored_at", String(40), nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+artefact = Table(
+    "artefact",
+    metadata,
+    Column("result_id", String(36), ForeignKey("result.result_id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("result_id", String(36), ForeignKey("result.result_id"), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("delivered", Integer, nullable=False, default=0),
+)
+
+audit_leaf = Table(
+    "audit_leaf",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("leaf_hash", LargeBinary(32), nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Index("audit_leaf_study", "study_instance_uid", "sequence"),
+)
+
+audit_frontier = Table(
+    "audit_frontier",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("subtrees", LargeBinary, nullable=False),
+)
+
+fhir_resource = Table(
+    "fhir_resource",
+    metadata,
+    Column("resource_type", String(64), primary_key=True),
+    Column("resource_id", String(64), primary_key=True),
+    Column("status", String(32), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+fhir_identifier = Table(
+    "fhir_identifier",
+    metadata,
+    Column("resource_type", String(64), primary_key=True),
+    Column("resource_id", String(64), primary_key=True),
+    Column("system", String(256), primary_key=True),
+    Column("value", String(256), primary_key=True, index=True),
+)
+
+_APPEND_ONLY = tuple(
+    f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
+    "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
+    for verb in ("UPDATE", "DELETE")
+)
+
+
+def open_engine(path: Path) -> Engine:
+    """Open the database file, making it and its tables if they are not there.
+
+    Every commit is durable: write-ahead log, ``synchronous=FULL``.
+
+    Raises
+    ------
+    InvalidSettings
+        If the file cannot be opened, or was written by another version of radcds.
+    """
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            for trigger in _APPEND_ONLY:
+                connection.exec_driver_sql(trigger)
+            version = connection.scalar(select(schema_version.c.version))
+            if version is None:
+                connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+                version = SCHEMA_VERSION
+    except DatabaseError as error:
+        msg = f"data_dir: {path} cannot be used as a database ({error.orig})"
+        raise InvalidSettings(msg) from error
+    if version != SCHEMA_VERSION:
+        msg = (
+            f"data_dir: {path} has schema {version}, this release needs {SCHEMA_VERSION}; "
+            "use the release that wrote it, or another folder"
+        )
+        raise InvalidSettings(msg)
+    return engine
+
+
+def _on_connect(connection: object, _: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in (
+        "busy_timeout=30000",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
