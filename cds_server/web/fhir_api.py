@@ -1,0 +1,119 @@
+"""FHIR R4: read and search of the resources that radcds authors."""
+
+from collections.abc import Mapping
+
+import orjson
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+from cds_server.access import Access
+from cds_server.web.problems import FHIR_JSON
+from cds_server.web.requests import viewer_of
+from fhir_mappers.fhir_json import emitted
+
+TYPES = (
+    "Binary",
+    "Device",
+    "DiagnosticReport",
+    "ImagingStudy",
+    "Media",
+    "Observation",
+    "Provenance",
+)
+_PARAMETERS: Mapping[str, str] = {
+    "_id": "token",
+    "identifier": "token",
+    "patient": "reference",
+    "status": "token",
+}
+
+
+def fhir_api(access: Access, software_version: str, release_date: str) -> Blueprint:
+    """Give the FHIR routes.
+
+    Parameters
+    ----------
+    access
+        The gate to stored results.
+    software_version, release_date
+        Of radcds, for the capability statement.
+    """
+    blueprint = Blueprint("fhir", __name__, url_prefix="/fhir")
+
+    @blueprint.get("/metadata")
+    def metadata() -> Response:
+        return _fhir(emitted(_capabilities(access.site.base_url, software_version, release_date)))
+
+    @blueprint.get("/<resource_type>/<resource_id>")
+    def read(resource_type: str, resource_id: str) -> Response:
+        _check_type(resource_type)
+        return _fhir(access.fhir_read(resource_type, resource_id, viewer_of(request)))
+
+    @blueprint.get("/<resource_type>")
+    def search(resource_type: str) -> Response:
+        return _searched(resource_type, request.args.to_dict())
+
+    @blueprint.post("/<resource_type>/_search")
+    def search_by_post(resource_type: str) -> Response:
+        return _searched(resource_type, request.form.to_dict())
+
+    def _searched(resource_type: str, parameters: Mapping[str, str]) -> Response:
+        _check_type(resource_type)
+        found = access.fhir_search(resource_type, parameters, viewer_of(request))
+        base_url = access.site.base_url
+        entries = [
+            {
+                "fullUrl": f"{base_url}/fhir/{resource_type}/{orjson.loads(each)['id']}",
+                "resource": orjson.Fragment(each),
+                "search": {"mode": "match"},
+            }
+            for each in found
+        ]
+        bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(found)}
+        return _fhir(orjson.dumps(bundle | ({"entry": entries} if entries else {})))
+
+    return blueprint
+
+
+def _check_type(resource_type: str) -> None:
+    """Refuse a type that radcds does not author.
+
+    Raises
+    ------
+    NotFound
+        Naming the types that there are.
+    """
+    if resource_type not in TYPES:
+        description = f"radcds authors no such resource type; these are: {', '.join(TYPES)}."
+        raise NotFound(description)
+
+
+def _capabilities(base_url: str, software_version: str, release_date: str) -> dict[str, object]:
+    parameters = [{"name": name, "type": kind} for name, kind in _PARAMETERS.items()]
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": release_date,
+        "kind": "instance",
+        "software": {"name": "radcds", "version": software_version},
+        "implementation": {"description": "radcds", "url": f"{base_url}/fhir"},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json"],
+        "rest": [
+            {
+                "mode": "server",
+                "resource": [
+                    {
+                        "type": resource_type,
+                        "interaction": [{"code": "read"}, {"code": "search-type"}],
+                        "searchParam": parameters,
+                    }
+                    for resource_type in TYPES
+                ],
+            }
+        ],
+    }
+
+
+def _fhir(content: bytes) -> Response:
+    return Response(content, content_type=FHIR_JSON)

@@ -1,0 +1,74 @@
+"""Errors as answers: the only place that turns an exception into a status.
+
+Programs get an OperationOutcome, people a page in plain words. Nobody gets a traceback, and no
+answer holds patient data.
+"""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from cds_server.errors import AuditUnavailable, ResultNotFound, UnknownSearchParameter
+from fhir_mappers.errors import MapperError
+from fhir_mappers.operation_outcome import IssueCode, operation_outcome
+
+FHIR_JSON = "application/fhir+json"
+_FOR_PROGRAMS = ("/fhir", "/cds-services", "/livez", "/readyz")
+_ISSUE: dict[int, IssueCode] = {
+    400: "invalid",
+    404: "not-found",
+    405: "not-supported",
+    411: "invalid",
+    413: "too-long",
+    415: "not-supported",
+    503: "transient",
+}
+
+PageOf = Callable[[int, str, str], str]
+"""Makes the page for people of status, title and explanation."""
+
+
+class BadRequest(Exception):
+    """The request cannot be understood; the message says what to change."""
+
+
+def install(app: Flask, page_of: PageOf) -> None:
+    """Make the application answer every error in words.
+
+    Parameters
+    ----------
+    app
+        The application.
+    page_of
+        Makes the page for people.
+    """
+
+    def answer(status: int, says: str) -> Response:
+        if request.path.startswith(_FOR_PROGRAMS):
+            body = operation_outcome(_ISSUE.get(status, "exception"), says)
+            return Response(body, status, content_type=FHIR_JSON)
+        page = page_of(status, HTTPStatus(status).phrase, says)
+        return Response(page, status, content_type="text/html; charset=utf-8")
+
+    app.register_error_handler(BadRequest, lambda error: answer(400, str(error)))
+    app.register_error_handler(UnknownSearchParameter, lambda error: answer(400, str(error)))
+    app.register_error_handler(ResultNotFound, lambda error: answer(404, str(error)))
+    app.register_error_handler(
+        AuditUnavailable,
+        lambda _: answer(503, "The audit trail cannot be written, so nothing is shown. Try later."),
+    )
+    app.register_error_handler(MapperError, lambda _: answer(500, _OURS))
+    app.register_error_handler(HTTPException, lambda error: answer(*_of_http(error)))
+    app.register_error_handler(500, lambda _: answer(500, _OURS))
+
+
+_OURS = "Something broke in the server. The result is not known; it is not 'nothing found'."
+
+
+def _of_http(error: HTTPException) -> tuple[int, str]:
+    status = error.code or 500
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return status, _OURS
+    return status, error.description or HTTPStatus(status).phrase
