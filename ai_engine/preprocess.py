@@ -83,8 +83,10 @@ def thumbnail(pixels: NDArray[np.float32], side: int) -> NDArray[np.float32]:
         **shape** ``(side * side,)``; all zero for a constant image.
     """
     small = resize(pixels, side, side).ravel()
-    centred = small - small.mean()
-    return np.asarray(centred / max(float(centred.std()), _LEAST_RANGE), dtype=np.float32)
+    spread = float(small.std())
+    if spread < _LEAST_RANGE:
+        return np.zeros_like(small)
+    return np.asarray((small - small.mean()) / spread, dtype=np.float32)
 
 
 def _thinned(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

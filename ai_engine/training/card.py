@@ -4,12 +4,13 @@ _LIMITS = (
     """The figures come from a few hundred images. A network trained on the full ChestX-ray14 set
     reaches an AUROC of about 0.84 on images like these.""",
     "Labels were mined from reports by software; about one in ten is wrong.",
-    """Most training images come from a source whose normal images are of a narrow range of patients,
-    so that patient number and brightness alone separate them. Figures of that source are inflated
-    and are not quoted; the held-out patients are of the clean source.""",
+    """Most training images come from a source whose normal images are of a narrow range of
+    patients, so that patient number and brightness alone separate them. Figures of that source
+    are inflated and are not quoted; the held-out patients are of the clean source.""",
     """The saliency map explains the model, cell by cell of about 32 pixels. It does not locate
     lesions.""",
-    "Rare findings, pneumothorax among them, had too few images to be offered.",
+    """Findings with too few images (pneumothorax among them), or that the network did not separate
+    on validation patients of the clean source (AUROC below 0.6), are not offered.""",
 )
 
 

@@ -12,6 +12,7 @@ import openvino
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
+from sklearn.metrics import roc_auc_score
 
 from ai_engine.bundle import Bundle, Calibration
 from ai_engine.networks import EfficientNetLite0
@@ -41,6 +42,7 @@ _THUMBNAIL_SIDE = 32
 _COMPONENTS = 48
 _FAMILIAR_SHARE = 0.995
 _LEAST_VALIDATION_AUROC = 0.6
+_LEAST_VALIDATION_POSITIVES = 5
 
 
 def export(
@@ -61,25 +63,16 @@ def export(
     out
         Folder of the new bundle.
     """
-    rounded = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    network.load_state_dict({name: tensor.float() for name, tensor in rounded.items()})
-    graph_xml, graph_bin = _graph(network.eval(), recipe.spec)
     split = split_by_patient(nih_radiographs(data))
     archive = data / "nih_cxr" / "images_512_jpg.zip"
     validation = read_all_pixels(archive, split.validation, "validation")
     held_out = read_all_pixels(archive, split.held_out, "held-out")
     training = read_all_pixels(archive, split.training, "training")
-    bundle = Bundle(
-        identity=ModelIdentity(NAME, VERSION, ""),
-        input_spec=recipe.spec,
-        head_bias=tuple(network.head.bias.tolist()),
-        operating_points=dict.fromkeys(findings, OperatingPoint(0.5)),
-        calibration=dict.fromkeys(findings, Calibration(1.0, 0.0)),
-        familiarity=_familiarity(training, validation),
-        card={},
-        graph_xml=graph_xml,
-        graph_bin=graph_bin,
-    )
+    familiarity = _familiarity(training, validation)
+    everything = _uncalibrated(network, findings, familiarity, recipe)
+    offered = _offered(everything, split.validation, validation)
+    network = _with_findings(network, [findings.index(finding) for finding in offered])
+    bundle = _uncalibrated(network, offered, familiarity, recipe)
     bundle = _with_operating_points(bundle, split.validation, validation)
     scores = _scores(bundle, held_out)
     labels = _labels(bundle, split.held_out)
@@ -90,8 +83,58 @@ def export(
         "validation": len(split.validation),
         "held_out": len(split.held_out),
     }
-    card = model_card(NAME, VERSION, findings, asdict(recipe), counts, report)
-    _write(replace(bundle, card=card), save(rounded), out)
+    card = model_card(NAME, VERSION, offered, asdict(recipe), counts, report)
+    weights = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    _write(replace(bundle, card=card), save(weights), out)
+
+
+def _uncalibrated(
+    network: EfficientNetLite0, findings: list[str], familiarity: Familiarity, recipe: Recipe
+) -> Bundle:
+    """Make a bundle of a network whose weights are rounded to half precision, as they ship."""
+    halves = {name: tensor.half().float() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(halves)
+    graph_xml, graph_bin = _graph(network.eval(), recipe.spec)
+    return Bundle(
+        identity=ModelIdentity(NAME, VERSION, ""),
+        input_spec=recipe.spec,
+        head_bias=tuple(network.head.bias.tolist()),
+        operating_points=dict.fromkeys(findings, OperatingPoint(0.5)),
+        calibration=dict.fromkeys(findings, Calibration(1.0, 0.0)),
+        familiarity=familiarity,
+        card={},
+        graph_xml=graph_xml,
+        graph_bin=graph_bin,
+    )
+
+
+def _offered(
+    bundle: Bundle, radiographs: list[Radiograph], pixels: list[NDArray[np.float32]]
+) -> list[str]:
+    """Name the findings that the network separates on clean validation patients.
+
+    ``abnormal`` is always offered; the rest must not live on the shortcuts of the other sources.
+    """
+    logits, labels = _logits(bundle, pixels), _labels(bundle, radiographs)
+    clean = np.array([each.source == "B" for each in radiographs])
+    offered = []
+    for index, finding in enumerate(bundle.findings):
+        label, score = labels[finding][clean], logits[clean, index]
+        measurable = label.sum() >= _LEAST_VALIDATION_POSITIVES
+        separates = measurable and roc_auc_score(label, score) >= _LEAST_VALIDATION_AUROC
+        if finding == "abnormal" or separates:
+            offered.append(finding)
+    return offered
+
+
+def _with_findings(network: EfficientNetLite0, indices: list[int]) -> EfficientNetLite0:
+    """Keep only some findings of the head; the others are not offered."""
+    smaller = EfficientNetLite0(len(indices))
+    weights = dict(network.state_dict())
+    for name in ("head.weight", "head.bias"):
+        weights[name] = weights[name][indices]
+    smaller.load_state_dict(weights)
+    return smaller.eval()
 
 
 def _graph(network: EfficientNetLite0, spec: InputSpec) -> tuple[bytes, bytes]:

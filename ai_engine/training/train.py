@@ -52,12 +52,12 @@ class Recipe:
         default_factory=lambda: InputSpec(rows=320, columns=320, mean=0.5, std=0.25)
     )
     pretraining_side: int = 224
-    pretraining_epochs: int = 2
-    epochs: int = 14
+    pretraining_epochs: int = 1
+    epochs: int = 7
     batch: int = 32
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.05
-    source_weight: float = 4.0
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.02
+    source_weight: float = 3.0
     seed: int = 20261124
 
 
