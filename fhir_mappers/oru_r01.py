@@ -11,7 +11,7 @@ TQ1-9     priority that a RIS can sort on; absent where not analysed
 OBX 1     study UID, coded 113014 DCM
 OBX 2     triage result; OBX-8 ``N``, ``A``, ``AA``, OBX-11 ``P``; where not analysed OBX-11 ``X``
 OBX 3…    one a finding: OBX-7 threshold, OBX-8, OBX-9 probability
-OBX       impression as FT; overlay as ED (JPEG)
+OBX       impression as FT, one line each; overlay as ED (JPEG)
 ========  ==================================================================================
 
 References
@@ -190,8 +190,9 @@ class _Observations:
             self._add("CWE", named, value, self._judged(triage.hl7_flag))
             for number, each in enumerate(self.outcome.findings, start=1):
                 self._add_finding(number, each, triage.hl7_flag)
-        text = formatted_text(impression(self.outcome, self.context))
-        self._add("FT", coded(*codes.IMPRESSION, "LN"), text, {11: self._status()})
+        for number, line in enumerate(impression(self.outcome, self.context), start=1):
+            fields = {4: str(number), 11: self._status()}
+            self._add("FT", coded(*codes.IMPRESSION, "LN"), formatted_text([line]), fields)
         if overlay_jpeg is not None and isinstance(self.outcome, TriageResult):
             data = base64.b64encode(overlay_jpeg).decode("ascii")
             image = encapsulated("RADCDS", "IM", "JPEG", data)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
 
 from ai_engine.bundle import Bundle, Calibration
 from ai_engine.networks import EfficientNetLite0
@@ -84,16 +85,14 @@ def export(
         "held_out": len(split.held_out),
     }
     card = model_card(NAME, VERSION, offered, asdict(recipe), counts, report)
-    weights = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    _write(replace(bundle, card=card), save(weights), out)
+    _write(replace(bundle, card=card), save(_halved(network)), out)
 
 
 def _uncalibrated(
     network: EfficientNetLite0, findings: list[str], familiarity: Familiarity, recipe: Recipe
 ) -> Bundle:
-    """Make a bundle of a network whose weights are rounded to half precision, as they ship."""
-    halves = {name: tensor.half().float() for name, tensor in network.state_dict().items()}
-    network.load_state_dict(halves)
+    """Make a bundle of a network; its weights are folded and rounded, as they ship."""
+    fold_and_round(network)
     graph_xml, graph_bin = _graph(network.eval(), recipe.spec)
     return Bundle(
         identity=ModelIdentity(NAME, VERSION, ""),
@@ -106,6 +105,37 @@ def _uncalibrated(
         graph_xml=graph_xml,
         graph_bin=graph_bin,
     )
+
+
+def fold_and_round(network: EfficientNetLite0) -> None:
+    """Fold each normalisation into its convolution and round all weights to half precision.
+
+    The converter would fold after rounding, and the graph would differ from the reference. What is
+    folded first and rounded then passes through the converter unchanged.
+    """
+    modules = list(network.modules())
+    convolutions = [each for each in modules if isinstance(each, nn.Conv2d)]
+    normalisations = [each for each in modules if isinstance(each, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for convolution, norm in zip(convolutions, normalisations, strict=True):
+            assert norm.running_mean is not None  # noqa: S101 - every layer here keeps statistics
+            assert norm.running_var is not None  # noqa: S101 - likewise
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            convolution.weight.mul_(scale[:, None, None, None]).copy_(convolution.weight.half())
+            norm.bias.copy_((norm.bias - norm.running_mean * scale).half())
+            norm.weight.fill_(1.0)
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1.0 - norm.eps)
+        network.head.weight.copy_(network.head.weight.half())
+        network.head.bias.copy_(network.head.bias.half())
+
+
+def _halved(network: EfficientNetLite0) -> dict[str, Tensor]:
+    """Store in half precision what is exact in it: all but the variances."""
+    return {
+        name: tensor if name.endswith("running_var") else tensor.half()
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def _offered(

@@ -46,9 +46,7 @@ def test_a_higher_probability_never_lowers_the_priority(
 
 
 @given(probabilities, st.permutations(sorted(POINTS)))
-def test_the_order_of_findings_does_not_matter(
-    values: dict[str, float], order: list[str]
-) -> None:
+def test_the_order_of_findings_does_not_matter(values: dict[str, float], order: list[str]) -> None:
     assert priority(values, {label: POINTS[label] for label in order}) == priority(values, POINTS)
 
 

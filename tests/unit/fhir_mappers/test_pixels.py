@@ -40,10 +40,9 @@ def test_a_dx_image_that_says_inverse_twice_is_inverted_once() -> None:
     assert np.array_equal(image(both).pixels, once)
 
 
-@pytest.mark.parametrize("name", ["RG1_UNCI.dcm", "RG1_J2KR.dcm"])
-def test_lossless_syntaxes_give_the_same_image(rg1: Dataset, name: str) -> None:
-    other = image(pydicom.dcmread(sample(name))).pixels
-    assert np.abs(other - image(rg1).pixels).max() < 1e-3
+def test_lossless_compression_gives_the_same_image(rg1: Dataset) -> None:
+    compressed = image(pydicom.dcmread(sample("RG1_J2KR.dcm"))).pixels
+    assert np.array_equal(compressed, image(rg1).pixels)
 
 
 def test_padding_stretches_no_scale_and_is_black() -> None:
@@ -55,7 +54,7 @@ def test_padding_stretches_no_scale_and_is_black() -> None:
     assert padding.any()
     assert not pixels[padding].any()
     assert pixels[~padding].max() == pytest.approx(1.0)
-    assert np.median(pixels[~padding]) > 0.05
+    assert pixels[~padding].min() == 0.0
 
 
 def test_a_spacing_of_zero_is_no_spacing(rg1: Dataset) -> None:
@@ -157,7 +156,11 @@ def coded(value: str) -> Sequence:
         ),
         ({"BodyPartExamined": "", "StudyDescription": ""}, Subject.UNKNOWN_RADIOGRAPH, View.PA),
         ({"ViewPosition": "", "StudyDescription": "Chest"}, Subject.CHEST_RADIOGRAPH, View.UNKNOWN),
-        ({"ViewPosition": "", "SeriesDescription": "lateral"}, Subject.CHEST_RADIOGRAPH, View.LATERAL),
+        (
+            {"ViewPosition": "", "SeriesDescription": "lateral"},
+            Subject.CHEST_RADIOGRAPH,
+            View.LATERAL,
+        ),
         (
             {"ViewPosition": None, "ViewCodeSequence": coded("399348003")},
             Subject.CHEST_RADIOGRAPH,

@@ -100,7 +100,11 @@ def test_a_normal_result_says_only_that_nothing_is_above_threshold() -> None:
 
 @pytest.mark.parametrize(
     ("name", "flag", "priority", "indicator"),
-    [("urgent", "AA", "S", "critical"), ("flagged", "A", "A", "warning"), ("normal", "N", "R", "info")],
+    [
+        ("urgent", "AA", "S", "critical"),
+        ("flagged", "A", "A", "warning"),
+        ("normal", "N", "R", "info"),
+    ],
 )
 def test_the_priority_is_the_same_in_every_channel(
     name: str, flag: str, priority: str, indicator: str
@@ -177,9 +181,7 @@ def test_no_text_of_the_archive_breaks_any_format(
     name: str, family: str, patient_id: str, description: str
 ) -> None:
     patient = Patient(patient_id.strip(), "", PersonName(family), None, "")
-    artefacts = made(
-        name, DisplayMode.TRIAGE_ONLY, patient=patient, description=description
-    )
+    artefacts = made(name, DisplayMode.TRIAGE_ONLY, patient=patient, description=description)
     orjson.loads(artefacts.bundle)
     plain = made(name, DisplayMode.TRIAGE_ONLY)
     assert artefacts.oru.count(b"\r") == plain.oru.count(b"\r")
