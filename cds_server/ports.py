@@ -9,7 +9,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from ai_engine.image import Image
-from ai_engine.result import ModelIdentity, Outcome
+from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Priority
 from fhir_mappers.report_context import ReportSet
 from fhir_mappers.study import Study
 
@@ -64,6 +64,10 @@ class StudyState(StrEnum):
     PUBLISHED = "published"
 
 
+# What was not analysed stands before "normal": somebody has to look.
+_WORKLIST_ORDER = (Priority.URGENT, Priority.FLAGGED, None, Priority.NORMAL)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredResult:
     """One study's result as it is kept.
@@ -103,6 +107,14 @@ class StudyEntry:
     state: StudyState
     result: StoredResult | None
     delivered: Mapping[str, bool]
+
+    @property
+    def rank(self) -> int:
+        """Position in a worklist: urgent, flagged, not analysed, normal, queued."""
+        if self.result is None:
+            return len(_WORKLIST_ORDER)
+        outcome = self.result.outcome
+        return _WORKLIST_ORDER.index(None if isinstance(outcome, NotAnalysed) else outcome.priority)
 
 
 class ResultStore(Protocol):

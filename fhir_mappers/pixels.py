@@ -58,29 +58,40 @@ def image(dataset: Dataset) -> Image:
     ----------
     DICOM PS3.3 C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT, C.11.6 Presentation LUT.
     """
-    _check_header(dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            stored = dataset.pixel_array
-            padding = _padding(dataset, stored)
-            shown = _windowed(dataset, _rescaled(dataset, stored), padding)
-        except _DECODER_ERRORS as error:
-            msg = "The pixel data are damaged and cannot be decoded."
-            raise ImageDeclined(Reason.UNREADABLE, msg) from error
+        _check_header(dataset)
+        return Image(
+            pixels=_shown(dataset),
+            subject=subject(dataset),
+            view=view(dataset),
+            age_band=age_band(dataset),
+            pixel_spacing_mm=pixel_spacing_mm(dataset),
+        )
+
+
+def _shown(dataset: Dataset) -> _Floats:
+    """Give the pixels as displayed, 0 to 1.
+
+    Raises
+    ------
+    ImageDeclined
+        If the data are damaged, or blank.
+    """
+    try:
+        stored = dataset.pixel_array
+        padding = _padding(dataset, stored)
+        shown = _windowed(dataset, _rescaled(dataset, stored), padding)
+    except _DECODER_ERRORS as error:
+        msg = "The pixel data are damaged and cannot be decoded."
+        raise ImageDeclined(Reason.UNREADABLE, msg) from error
     if _inverted(dataset):
         shown = np.float32(1.0) - shown
     if padding is not None:
         shown[padding] = 0.0
     if not np.isfinite(shown).all() or float(np.ptp(shown)) == 0.0:
         raise ImageDeclined(Reason.POOR_QUALITY, "The image is blank: every pixel has one value.")
-    return Image(
-        pixels=shown,
-        subject=subject(dataset),
-        view=view(dataset),
-        age_band=age_band(dataset),
-        pixel_spacing_mm=pixel_spacing_mm(dataset),
-    )
+    return shown
 
 
 def _check_header(dataset: Dataset) -> None:

@@ -211,7 +211,7 @@ class FolderArchive:
         """Index a file, or say what is wrong with it."""
         try:
             sop_instance_uid = _identified(path)
-        except (_Unusable, InvalidStudy) as error:
+        except _Unusable as error:
             self._problem(path, str(error), "Export the file again, or leave it out.")
             return
         if sop_instance_uid in self._files:
@@ -234,8 +234,6 @@ def _identified(path: Path) -> str:
     ------
     _Unusable
         Saying what is wrong.
-    InvalidStudy
-        If a UID is malformed.
     """
     try:
         if path.stat().st_size == 0:
@@ -247,6 +245,9 @@ def _identified(path: Path) -> str:
             dataset = pydicom.dcmread(
                 path, stop_before_pixels=True, specific_tags=[*_INDEX_ATTRIBUTES]
             )
+            return _checked_identity(dataset)
+    except InvalidStudy as error:
+        raise _Unusable(str(error)) from error
     except InvalidDicomError as error:
         msg = "is not a DICOM file"
         raise _Unusable(msg) from error
@@ -256,6 +257,18 @@ def _identified(path: Path) -> str:
     except _DAMAGED as error:
         msg = "is damaged or truncated"
         raise _Unusable(msg) from error
+
+
+def _checked_identity(dataset: Dataset) -> str:
+    """Check every identifier of a file and give its SOP Instance UID.
+
+    Raises
+    ------
+    _Unusable
+        If one is missing.
+    InvalidStudy
+        If one is malformed.
+    """
     for keyword in _IDENTIFIERS:
         if keyword not in dataset:
             msg = f"has no {keyword}; is it truncated?"

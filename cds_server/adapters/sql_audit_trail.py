@@ -67,8 +67,9 @@ class SqlAuditTrail:
                 if row.sequence != tree.size:
                     msg = f"audit event {tree.size} is missing: the next one is {row.sequence}"
                     raise AuditUnavailable(msg)
-                tree.append(leaf_hash(row.content))
-                if leaf_hash(row.content) != row.leaf_hash or tree.root != row.root:
+                content = row.content if isinstance(row.content, bytes) else b""
+                tree.append(leaf_hash(content))
+                if leaf_hash(content) != row.leaf_hash or tree.root != row.root:
                     msg = f"audit event {row.sequence} is not as it was recorded"
                     raise AuditUnavailable(msg)
             kept = _frontier(connection)

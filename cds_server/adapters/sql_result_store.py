@@ -8,16 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
-from ai_engine.result import NotAnalysed, Priority
 from cds_server.adapters.result_json import decode, encode
 from cds_server.adapters.sql_audit_trail import append
 from cds_server.adapters.sql_schema import artefact, delivery, result, study
 from cds_server.errors import AuditUnavailable, ResultNotFound
 from cds_server.ports import StoredResult, StudyEntry, StudyState
 from fhir_mappers.report_context import ReportSet
-
-_RANK = {Priority.URGENT: 0, Priority.FLAGGED: 1, Priority.NORMAL: 3}
-_NOT_ANALYSED_RANK, _QUEUED_RANK = 2, 4
 
 
 @contextmanager
@@ -97,7 +93,6 @@ class SqlResultStore:
                 insert(result).values(
                     result_id=stored.result_id,
                     patient_id=stored.study.patient.patient_id,
-                    rank=_rank(stored),
                     stored_at=stored.stored_at.isoformat(),
                     content=encode(stored),
                 )
@@ -146,7 +141,7 @@ class SqlResultStore:
     def entries(self) -> Sequence[StudyEntry]:
         """Give every study: urgent first, then flagged, not analysed, normal, queued."""
         entries = self._entries(_LINES)
-        return sorted(entries, key=lambda entry: (_entry_rank(entry), entry.noticed_at))
+        return sorted(entries, key=lambda entry: (entry.rank, entry.noticed_at))
 
     def entries_of_patient(self, patient_id: str) -> Sequence[StudyEntry]:
         """Give the studies of one patient, latest first."""
@@ -220,12 +215,3 @@ def _entry(row: Row[Any], delivered: Mapping[str, bool]) -> StudyEntry:
         result=stored,
         delivered=delivered,
     )
-
-
-def _entry_rank(entry: StudyEntry) -> int:
-    return _rank(entry.result) if entry.result else _QUEUED_RANK
-
-
-def _rank(stored: StoredResult) -> int:
-    outcome = stored.outcome
-    return _NOT_ANALYSED_RANK if isinstance(outcome, NotAnalysed) else _RANK[outcome.priority]

@@ -41,7 +41,6 @@ result = Table(
     metadata,
     Column("result_id", String(36), ForeignKey("study.result_id"), primary_key=True),
     Column("patient_id", String(128), nullable=False, index=True),
-    Column("rank", Integer, nullable=False),
     Column("stored_at", String(40), nullable=False),
     Column("content", Text, nullable=False),
 )
