@@ -4,11 +4,11 @@ import json
 from typing import Literal
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from ai_engine.bundle import Bundle
 from ai_engine.errors import ModelFailed, ModelUnavailable
+from ai_engine.silent_openvino import openvino
 
 Precision = Literal["f32", "f16"]
 

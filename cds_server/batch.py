@@ -1,6 +1,7 @@
 """Files and folders given by hand, read to the end: what ``radcds read`` does."""
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,14 @@ from cds_server import bootstrap
 from cds_server.bootstrap import FileProblem, Services
 from cds_server.config import Settings
 from cds_server.durable import running
+from cds_server.errors import AuditUnavailable
 from cds_server.ports import StudyEntry, StudyState
 from cds_server.triage import ParkedDelivery, Triage
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 
 _PATIENCE_S = (0.2, 1.0)
 _POLL_S = 0.05
+_LEAST_FREE_BYTES = 256 * 1024
 
 Progress = Callable[[int, int], None]
 """Called with the number of studies done and their total."""
@@ -108,8 +111,17 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
 def _finish(
     triage: Triage, services: Services, noticed: set[str], progress: Progress
 ) -> Sequence[ParkedDelivery]:
-    """Wait until every study is published or given up."""
+    """Wait until every study is published or given up.
+
+    Raises
+    ------
+    AuditUnavailable
+        If the trail refused an event, or the disk is full: the workflow engine would wait for ever.
+    """
     while True:
+        _check_disk(services.settings.data_dir)
+        if triage.audit_trouble is not None:
+            raise triage.audit_trouble
         parked = triage.parked()
         triage.explain_failures()
         gave_up = {each.result_id for each in parked}
@@ -122,6 +134,19 @@ def _finish(
         if done == len(noticed):
             return parked
         time.sleep(_POLL_S)
+
+
+def _check_disk(folder: Path) -> None:
+    """Stop while there is still room to note where each study stands.
+
+    Raises
+    ------
+    AuditUnavailable
+        If there is not.
+    """
+    if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
+        msg = f"the disk of {folder} is full; free some space and run the same command again"
+        raise AuditUnavailable(msg)
 
 
 def _record_problems(problems: Sequence[FileProblem], services: Services) -> None:

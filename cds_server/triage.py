@@ -12,7 +12,8 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
@@ -147,6 +148,12 @@ class Triage(DBOSConfiguredInstance):
         self._clock = clock
         self._software_version = software_version
         self._patience_s = tuple(patience_s)
+        self._audit_trouble: AuditUnavailable | None = None
+
+    @property
+    def audit_trouble(self) -> AuditUnavailable | None:
+        """The last refusal of the audit trail, if there was any."""
+        return self._audit_trouble
 
     @property
     def destination_names(self) -> Sequence[str]:
@@ -196,8 +203,9 @@ class Triage(DBOSConfiguredInstance):
         entry = self._store.entry(identifier)
         if entry.result is None:
             stopwatch = _Stopwatch()
-            reading = self._read(identifier, entry.study_instance_uid, stopwatch)
-            self._publishable(identifier, reading, stopwatch)
+            with self._noting_audit_trouble():
+                reading = self._read(identifier, entry.study_instance_uid, stopwatch)
+                self._publishable(identifier, reading, stopwatch)
             entry = self._store.entry(identifier)
         study = entry.result.study if entry.result else None
         accession_number = study.accession_number if study else ""
@@ -330,12 +338,28 @@ class Triage(DBOSConfiguredInstance):
         if entry.result is None:
             msg = f"result {identifier} is queued for delivery but not stored"
             raise DeliveryRefused(msg)
-        self._record(
-            AuditKind.DELIVER, identifier, entry.study_instance_uid, destination=destination
-        )
-        self._destinations[destination].deliver(entry.result, self._store.artefacts(identifier))
-        self._store.mark_delivered(identifier, destination)
+        with self._noting_audit_trouble():
+            self._record(
+                AuditKind.DELIVER, identifier, entry.study_instance_uid, destination=destination
+            )
+            self._destinations[destination].deliver(entry.result, self._store.artefacts(identifier))
+            self._store.mark_delivered(identifier, destination)
         return destination
+
+    @contextmanager
+    def _noting_audit_trouble(self) -> Iterator[None]:
+        """Remember that the trail refused, for whoever watches over the work.
+
+        Raises
+        ------
+        AuditUnavailable
+            Passed on.
+        """
+        try:
+            yield
+        except AuditUnavailable as error:
+            self._audit_trouble = error
+            raise
 
     def _record(
         self, kind: AuditKind, identifier: str, study_instance_uid: str, destination: str = ""

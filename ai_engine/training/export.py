@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
@@ -21,6 +20,7 @@ from ai_engine.preprocess import InputSpec, network_input, thumbnail
 from ai_engine.result import ModelIdentity
 from ai_engine.runtime import CpuRuntime
 from ai_engine.scope import Familiarity
+from ai_engine.silent_openvino import openvino
 from ai_engine.training.card import model_card
 from ai_engine.training.dataset import (
     Radiograph,

@@ -24,7 +24,11 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = dataset.pixel_array[::4, ::4]
     dataset.Rows, dataset.Columns = pixels.shape
     for number in range(STUDIES):
-        for keyword, part in (("StudyInstanceUID", 1), ("SeriesInstanceUID", 2), ("SOPInstanceUID", 3)):
+        for keyword, part in (
+            ("StudyInstanceUID", 1),
+            ("SeriesInstanceUID", 2),
+            ("SOPInstanceUID", 3),
+        ):
             setattr(dataset, keyword, f"2.25.{number + 1}.{part}")
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.AccessionNumber = f"ACC{number // 2}"

@@ -107,8 +107,8 @@ def tamper(path: Path, *statements: str) -> None:
         ("DELETE FROM audit_leaf WHERE sequence = 9", "ends at event 8"),
         ("UPDATE audit_leaf SET root = x'00' WHERE sequence = 4", "event 4 is not as"),
         (
-            "UPDATE audit_leaf SET content = (SELECT content FROM audit_leaf WHERE sequence = 5),"
-            " leaf_hash = (SELECT leaf_hash FROM audit_leaf WHERE sequence = 5) WHERE sequence = 4",
+            """UPDATE audit_leaf SET (content, leaf_hash) =
+            (SELECT content, leaf_hash FROM audit_leaf WHERE sequence = 5) WHERE sequence = 4""",
             "event 4 is not as",
         ),
     ],

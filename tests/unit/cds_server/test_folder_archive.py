@@ -1,7 +1,6 @@
 """Bad files are named with a remedy, and never stop the good ones."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -21,9 +20,9 @@ def write(path: Path, **changes: object) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     write(tmp_path / "good.dcm")
-    yield tmp_path
+    return tmp_path
 
 
 def test_a_folder_is_an_archive(folder: Path) -> None:

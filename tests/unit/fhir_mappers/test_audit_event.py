@@ -42,8 +42,8 @@ RULES = {
     AuditKind.DELIVER: [
         "type.code = '110106' and subtype.code = 'disclose' and action = 'R'",
         "entity.count() >= 2",
-        "agent.where(type.coding.code = '110153').who.identifier.value "
-        "= source.observer.identifier.value",
+        """agent.where(type.coding.code = '110153').who.identifier.value
+        = source.observer.identifier.value""",
     ],
 }
 # Who sends the data and who gets them: a swap is invisible in the structure.
