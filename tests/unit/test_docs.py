@@ -1,0 +1,63 @@
+"""Documentation is a test that fails."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+from ai_engine.bundle import default_bundle_path
+from cds_server.cli import app
+from cds_server.config import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    table = (ROOT / "docs/reference/settings.md").read_text()
+    documented = dict(re.findall(r"^\| `RADCDS_(\w+)` \| [^|]* \| (.*) \|$", table, re.MULTILINE))
+    known = {each.name.upper(): each.metadata["meaning"] for each in fields(Settings)}
+    assert documented == known
+
+
+def commands() -> set[str]:
+    group = typer.main.get_command(app)
+    names = set(group.commands)  # type: ignore[attr-defined]
+    return names | {"audit verify"}
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs/reference/command-line.md").read_text()
+    for command in commands() - {"audit"}:
+        assert f"`radcds {command}" in page, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_that_a_page_names_exists(page: Path) -> None:
+    for named in re.findall(
+        r"radcds (read|serve|worker|demo|doctor|audit|[a-z]+) ?(?=[A-Z-])", page.read_text()
+    ):
+        assert named in commands(), named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_figures_of_the_readme_are_those_of_the_model_card() -> None:
+    card = json.loads((default_bundle_path() / "card.json").read_text())
+    held_out = card["held_out"]
+    figure = held_out["findings"]["abnormal"]
+    low, high = figure["interval_95"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{held_out['patients']} held-out patients" in readme
+    assert f"AUROC of {figure['auroc']:.2f} (95 % interval {low:.2f} to {high:.2f})" in readme
+    page = (ROOT / "docs/reference/model-card.md").read_text()
+    assert f"| abnormal | {figure['auroc']:.2f} ({low:.2f}–{high:.2f}) |" in page
