@@ -60,4 +60,4 @@ def test_the_figures_of_the_readme_are_those_of_the_model_card() -> None:
     assert f"{held_out['patients']} held-out patients" in readme
     assert f"AUROC of {figure['auroc']:.2f} (95 % interval {low:.2f} to {high:.2f})" in readme
     page = (ROOT / "docs/reference/model-card.md").read_text()
-    assert f"| abnormal | {figure['auroc']:.2f} ({low:.2f}–{high:.2f}) |" in page
+    assert f"| abnormal | {figure['auroc']:.2f} ({low:.2f} to {high:.2f}) |" in page
