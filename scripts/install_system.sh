@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Install the Debian packages whose program is missing: names from python3-venv, chromium, nodejs.
+# Install the Debian packages whose program is missing: python3-venv, chromium, nodejs, orthanc.
 set -euo pipefail
 missing=()
 for package in "$@"; do
   case "$package" in
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
     chromium) command -v chromium >/dev/null || missing+=(chromium) ;;
+    orthanc) command -v Orthanc >/dev/null || missing+=(orthanc orthanc-dicomweb) ;;
     nodejs) { command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm) ;;
     *) echo "unknown package: $package" >&2; exit 2 ;;
   esac

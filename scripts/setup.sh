@@ -9,7 +9,7 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   exit 1
 fi
 if [ "$kind" = dev ]; then
-  scripts/install_system.sh python3-venv chromium nodejs
+  scripts/install_system.sh python3-venv chromium nodejs orthanc
 else
   scripts/install_system.sh python3-venv
 fi
