@@ -1,0 +1,89 @@
+"""The server as one command: what arrives in the archive is on the worklist soon after."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import sample
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
+    """A running server over an empty folder."""
+    archive, port = tmp_path / "archive", free_port()
+    archive.mkdir()
+    variables = {
+        **os.environ,
+        "RADCDS_ARCHIVE": str(archive),
+        "RADCDS_DATA_DIR": str(tmp_path / "data"),
+        "RADCDS_POLL_INTERVAL_S": "0.3",
+        "RADCDS_BASE_URL": f"http://127.0.0.1:{port}",
+        "RADCDS_ORU_FOLDER": str(tmp_path / "oru"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "cds_server.cli", "serve", "--port", str(port)], env=variables
+    ) as running:
+        yield f"http://127.0.0.1:{port}", archive, running
+        if running.poll() is None:
+            running.kill()
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
+        return str(answer.read().decode())
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_study_that_arrives_is_read_delivered_and_shown(
+    served: tuple[str, Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, archive, running = served
+    eventually(lambda: json.loads(get(f"{address}/readyz")) == {"database": "ok"})
+    assert "No study has arrived yet" in get(address)
+    shutil.copy(sample("RG1_UNCR.dcm"), archive)
+    eventually(lambda: "delivered" in get(address))
+    page = get(address)
+    assert "RG1 CompressedSamples" in page
+    call = {
+        "hook": "patient-view",
+        "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {"userId": "Practitioner/1", "patientId": "9RG1"},
+    }
+    request = urllib.request.Request(  # noqa: S310 - loopback
+        f"{address}/cds-services/radcds-patient-view",
+        json.dumps(call).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
+        assert len(json.load(answer)["cards"]) == 1
+    found = json.loads(get(f"{address}/fhir/DiagnosticReport?patient=9RG1"))
+    assert found["total"] == 1
+    assert len(list((tmp_path / "oru").iterdir())) == 1
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 0
