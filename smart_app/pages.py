@@ -11,7 +11,11 @@ from cds_server.access import Access
 from cds_server.web.requests import viewer_of
 from smart_app.presentation import study_line, study_page
 
-_STATIC = {"radcds.css": "text/css; charset=utf-8", "radcds.js": "text/javascript; charset=utf-8"}
+_STATIC = {
+    "icon.svg": "image/svg+xml",
+    "radcds.css": "text/css; charset=utf-8",
+    "radcds.js": "text/javascript; charset=utf-8",
+}
 _ARTEFACTS = {
     "bundle.json": "application/fhir+json",
     "card.json": "application/json",

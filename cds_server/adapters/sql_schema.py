@@ -1,5 +1,8 @@
 """Tables of the embedded database, and how it is opened."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import (
@@ -120,7 +123,7 @@ def open_engine(path: Path) -> Engine:
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
-        with engine.begin() as connection:
+        with _alone(path), engine.begin() as connection:
             metadata.create_all(connection)
             for trigger in _APPEND_ONLY:
                 connection.exec_driver_sql(trigger)
@@ -131,6 +134,9 @@ def open_engine(path: Path) -> Engine:
     except DatabaseError as error:
         msg = f"data_dir: {path} cannot be used as a database ({error.orig})"
         raise InvalidSettings(msg) from error
+    except OSError as error:
+        msg = f"data_dir: {path.parent} cannot be written ({error.strerror})"
+        raise InvalidSettings(msg) from error
     if version != SCHEMA_VERSION:
         msg = (
             f"data_dir: {path} has schema {version}, this release needs {SCHEMA_VERSION}; "
@@ -138,6 +144,14 @@ def open_engine(path: Path) -> Engine:
         )
         raise InvalidSettings(msg)
     return engine
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the database: switching to the write-ahead log cannot wait."""
+    with path.with_suffix(".opening").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _on_connect(connection: object, _: object) -> None:
