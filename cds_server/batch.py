@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ai_engine.result import NotAnalysed
 from cds_server import bootstrap
-from cds_server.bootstrap import FileProblem, Services
+from cds_server.bootstrap import Services
 from cds_server.config import Settings
 from cds_server.durable import running
 from cds_server.errors import AuditUnavailable
-from cds_server.ports import StudyEntry, StudyState
+from cds_server.ports import FileProblem, StudyEntry, StudyState
 from cds_server.triage import ParkedDelivery, Triage
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 
@@ -91,7 +91,7 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
     reader = bootstrap.reader(settings)
     destinations = bootstrap.destinations(services)
     with bootstrap.folder_archive(paths) as archive:
-        _record_problems(archive.problems, services)
+        record_problems(archive.problems, services)
         triage = bootstrap.triage(
             services,
             archive=archive,
@@ -149,8 +149,14 @@ def _check_disk(folder: Path) -> None:
         raise AuditUnavailable(msg)
 
 
-def _record_problems(problems: Sequence[FileProblem], services: Services) -> None:
-    """Audit each input that could not be read; the path itself may name a patient, so its hash."""
+def record_problems(problems: Sequence[FileProblem], services: Services) -> None:
+    """Audit each input that cannot be read, by a hash: the path itself may name a patient.
+
+    Raises
+    ------
+    AuditUnavailable
+        If the trail cannot be written.
+    """
     events = [
         audit_event(
             AuditFact(
@@ -160,7 +166,7 @@ def _record_problems(problems: Sequence[FileProblem], services: Services) -> Non
                 address=services.settings.base_url,
                 outcome_code="8",
                 outcome_text=problem.what,
-                detail={"path-sha256": hashlib.sha256(bytes(problem.path)).hexdigest()},
+                detail={"path-sha256": path_sha256(problem.path)},
             ),
             services.settings.site,
         )
@@ -168,3 +174,8 @@ def _record_problems(problems: Sequence[FileProblem], services: Services) -> Non
     ]
     if events:
         services.trail.record(events)
+
+
+def path_sha256(path: Path) -> str:
+    """Name a path without telling it."""
+    return hashlib.sha256(bytes(path)).hexdigest()

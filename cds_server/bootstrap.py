@@ -13,7 +13,7 @@ from cds_server.access import Access
 from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
 from cds_server.adapters.fhir_destination import FhirDestination
-from cds_server.adapters.folder_archive import FileProblem, FolderArchive
+from cds_server.adapters.folder_archive import FolderArchive
 from cds_server.adapters.folder_destination import FolderDestination
 from cds_server.adapters.hl7_folder_destination import Hl7FolderDestination
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
@@ -186,7 +186,6 @@ def _readiness(engine: Engine, settings: Settings) -> Readiness:
 
 
 __all__ = [
-    "FileProblem",
     "Services",
     "archive",
     "destinations",

@@ -19,12 +19,12 @@ from sqlalchemy.exc import OperationalError
 
 from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
-from cds_server.batch import batch_settings, read_batch
+from cds_server.batch import BatchReport, batch_settings, read_batch
 from cds_server.config import Settings
-from cds_server.demo import run_demo
+from cds_server.demo import artefact_paths, demonstration
 from cds_server.doctor import examine
 from cds_server.errors import AlreadyRunning, AuditUnavailable, InvalidSettings
-from cds_server.serve import PortInUse, serve_until_stopped
+from cds_server.serve import PortInUse, serve_until_stopped, wait_for_signal
 from cds_server.summary import batch_as_json, batch_table
 from cds_server.worker import work_until_signalled
 
@@ -92,11 +92,17 @@ def read(
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error."""
+    """Show a bar on standard error until everything is done."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.stop()
+
+        yield advance
 
 
 @app.command()
@@ -106,12 +112,23 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond loopback, though nobody signs in yet.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the web service and the worker until stopped."""
+
+    def started(address: str) -> None:
+        if as_json:
+            typer.echo(json.dumps({"open": address}))
+        else:
+            _say(f"radcds listens on {address}  (Ctrl-C stops it)")
+
     with _refusals():
-        serve_until_stopped(
-            Settings.from_environment(), host=host, port=port, insecure=insecure, say=_say
+        ended = serve_until_stopped(
+            Settings.from_environment(), host=host, port=port, insecure=insecure, started=started
         )
+        if ended:
+            _say(f"the {ended} process ended by itself; stopping")
+            raise typer.Exit(_REFUSED)
 
 
 @app.command()
@@ -128,10 +145,28 @@ def demo(
     ),
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
     once: Annotated[bool, typer.Option("--once", help="Stop after the summary.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a real radiograph and a real head CT, serve the result, and say where everything is."""
     with _refusals(), _progress("reading") as advance:
-        run_demo(out, Settings.from_environment(), port=port, once=once, progress=advance, say=_say)
+        settings = Settings.from_environment()
+        with demonstration(out, settings, port=port, progress=advance) as (report, address):
+            if as_json:
+                found = {**batch_as_json(report, out), "open": address}
+                typer.echo(json.dumps(found, indent=2))
+            else:
+                _print_demo(report, out, address)
+            if not once:
+                _say("Ctrl-C stops the service.")
+                wait_for_signal()
+
+
+def _print_demo(report: BatchReport, out: Path, address: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(batch_table(report, out))
+    for path in artefact_paths(report, out):
+        console.print(f"  {path}  ({path.stat().st_size:,} bytes)")
+    console.print(f"\nOpen  {address}\n")
 
 
 @app.command()

@@ -3,34 +3,27 @@
 import http.client
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from ai_engine.result import TriageResult
-from cds_server.batch import Progress, batch_settings, read_batch
+from cds_server.batch import BatchReport, Progress, batch_settings, read_batch
 from cds_server.config import Settings
 from cds_server.errors import InvalidSettings
 from cds_server.ports import StudyEntry
-from cds_server.serve import check_port, processes, wait_for_signal
-from cds_server.summary import batch_table
+from cds_server.serve import check_port, processes
 
 _SAMPLES = ("RG1_UNCR.dcm", "693_UNCR.dcm")
 _START_TIMEOUT_S = 30.0
 
 
-def run_demo(
-    out: Path,
-    settings: Settings,
-    *,
-    port: int,
-    once: bool,
-    progress: Progress,
-    say: Callable[[str], None],
-) -> None:
-    """Read the samples, serve the results, print where everything is.
+@contextmanager
+def demonstration(
+    out: Path, settings: Settings, *, port: int, progress: Progress
+) -> Iterator[tuple[BatchReport, str]]:
+    """Read the samples, serve the results until the block ends, and give the address to open.
 
     Raises
     ------
@@ -47,20 +40,17 @@ def run_demo(
         base_url=f"http://{host}:{port}",
         oru_folder=out / "oru-outbox",
         result_archive=out / "result-archive",
-        archive=str(out / "result-archive"),
     )
     report = read_batch(_samples(), settings, progress=progress)
-    console = Console(highlight=False)
-    console.print(batch_table(report, out))
-    for entry in report.studies:
-        for path in sorted((out / entry.study_instance_uid).iterdir()):
-            console.print(f"  {path}  ({path.stat().st_size:,} bytes)", soft_wrap=True)
     with processes(settings, host=host, port=port, worker=False):
         _wait_until_alive(host, port)
-        console.print(f"\nOpen  {settings.base_url}{_page(report.studies)}\n", soft_wrap=True)
-        if not once:
-            say("Ctrl-C stops the service.")
-            wait_for_signal()
+        yield report, f"{settings.base_url}{_page(report.studies)}"
+
+
+def artefact_paths(report: BatchReport, out: Path) -> Sequence[Path]:
+    """List every file that was written for the studies of a report."""
+    folders = [out / entry.study_instance_uid for entry in report.studies]
+    return [path for folder in folders for path in sorted(folder.iterdir())]
 
 
 def _samples() -> Sequence[Path]:

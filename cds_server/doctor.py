@@ -52,7 +52,23 @@ def _model(settings: Settings) -> str:
 
 
 def _archive(settings: Settings) -> str:
-    return f"{len(bootstrap.archive(settings).study_uids())} studies in the archive"
+    """Count the studies.
+
+    Raises
+    ------
+    ArchiveError
+        If some input cannot be read.
+    """
+    archive = bootstrap.archive(settings)
+    studies = len(archive.study_uids())
+    if archive.problems:
+        first = archive.problems[0]
+        msg = (
+            f"{studies} studies, but {len(archive.problems)} inputs cannot be read; "
+            f"the first: {first.path} {first.what}. {first.remedy}"
+        )
+        raise ArchiveError(msg)
+    return f"{studies} studies in the archive"
 
 
 def _databases(settings: Settings) -> Iterator[Check]:

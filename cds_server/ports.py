@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from pydicom.dataset import Dataset
@@ -14,8 +15,32 @@ from fhir_mappers.report_context import ReportSet
 from fhir_mappers.study import Study
 
 
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """An input that cannot be read.
+
+    Parameters
+    ----------
+    path
+        Which file or folder.
+    what
+        What is wrong with it.
+    remedy
+        What to do.
+    """
+
+    path: Path
+    what: str
+    remedy: str
+
+
 class ImageArchive(Protocol):
     """Where studies are: a PACS, or a folder of DICOM files."""
+
+    @property
+    def problems(self) -> Sequence[FileProblem]:
+        """Every input that cannot be read; a PACS has none, it refused them itself."""
+        ...
 
     def study_uids(self) -> Sequence[str]:
         """List the Study Instance UIDs that the archive holds, sorted.

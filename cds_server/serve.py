@@ -24,9 +24,14 @@ class PortInUse(CdsServerError):
 
 
 def serve_until_stopped(
-    settings: Settings, *, host: str, port: int, insecure: bool, say: Callable[[str], None]
-) -> None:
-    """Run web service and worker until SIGTERM, SIGINT, or either of them ends.
+    settings: Settings, *, host: str, port: int, insecure: bool, started: Callable[[str], None]
+) -> str | None:
+    """Run web service and worker until SIGTERM or SIGINT, or until either of them ends.
+
+    Returns
+    -------
+    str | None
+        The process that ended by itself, if one did.
 
     Raises
     ------
@@ -42,10 +47,8 @@ def serve_until_stopped(
     bootstrap.archive(settings)
     bootstrap.reader(settings)
     with processes(settings, host=host, port=port) as running:
-        say(f"radcds listens on http://{host}:{port}  (Ctrl-C stops it)")
-        stopped = wait_for_signal(running)
-    if stopped:
-        say(f"the {stopped} process ended; stopping")
+        started(f"http://{host}:{port}")
+        return wait_for_signal(running)
 
 
 def check_address(host: str, *, insecure: bool) -> None:

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from cds_server.errors import ArchiveUnreachable, InstanceUnreadable, StudyNotFound
+from cds_server.ports import FileProblem
 
 _PAGE = 200
 _T = TypeVar("_T")
@@ -36,6 +37,11 @@ class DicomWebArchive:
         session.max_redirects = 0
         self._client = DICOMwebClient(url, session=session, timeout=timeout_s)
         self._client.set_http_retry_params(retry=False)
+
+    @property
+    def problems(self) -> Sequence[FileProblem]:
+        """None: what cannot be read, the PACS refused."""
+        return ()
 
     def study_uids(self) -> Sequence[str]:
         """List the studies, sorted, page by page.

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +19,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cds_server.errors import InstanceUnreadable, StudyNotFound
+from cds_server.ports import FileProblem
 from fhir_mappers.dicom_study import check_uid
 from fhir_mappers.errors import InvalidStudy
 
@@ -37,25 +37,6 @@ _DAMAGED = (
 )
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _INDEX_ATTRIBUTES = [*_IDENTIFIERS, "Modality", "Rows", "Columns", "BitsAllocated"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """An input that cannot be read.
-
-    Parameters
-    ----------
-    path
-        Which file or folder.
-    what
-        What is wrong with it.
-    remedy
-        What to do.
-    """
-
-    path: Path
-    what: str
-    remedy: str
 
 
 class FolderArchive:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
-from cds_server.ports import StoredResult, StudyEntry, StudyState
+from cds_server.ports import FileProblem, StoredResult, StudyEntry, StudyState
 from fhir_mappers.report_context import ReportSet
 
 
@@ -19,6 +19,7 @@ class InMemoryArchive:
     """An archive of datasets that a test made."""
 
     instances: list[Dataset] = field(default_factory=list)
+    problems: list[FileProblem] = field(default_factory=list)
 
     def study_uids(self) -> Sequence[str]:
         """List the studies, sorted."""

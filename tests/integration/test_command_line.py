@@ -100,6 +100,18 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert "cannot be made" in done.stderr
 
 
+def test_the_demo_ends_with_an_address_that_answers(tmp_path: Path) -> None:
+    done = radcds("demo", "--once", "--json", "--port", "0", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert len(shown["studies"]) == 2
+    assert "/studies/" in shown["open"]
+    assert (tmp_path / "demo" / "oru-outbox").is_dir()
+    printed = radcds("demo", "--once", "--port", "0", "--out", tmp_path / "demo")
+    assert "Open  http://127.0.0.1:" in printed.stdout
+    assert "overlay.png" in printed.stdout
+
+
 def test_a_port_in_use_refuses_to_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -127,8 +139,14 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     ill = radcds("doctor", RADCDS_DATA_DIR=data)
     assert ill.returncode == 1
     assert "FAIL  archive: archive: set RADCDS_ARCHIVE" in ill.stdout
-    well = radcds("doctor", "--json", RADCDS_DATA_DIR=data, RADCDS_ARCHIVE=str(tmp_path))
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    well = radcds("doctor", "--json", RADCDS_DATA_DIR=data, RADCDS_ARCHIVE=str(archive))
     assert well.returncode == 0
+    (archive / "letter.txt").write_text("Dear colleague")
+    again = radcds("doctor", RADCDS_DATA_DIR=data, RADCDS_ARCHIVE=str(archive))
+    assert again.returncode == 1
+    assert "letter.txt is not a DICOM file" in again.stdout
     assert all(check["passed"] for check in json.loads(well.stdout))
 
 

@@ -60,6 +60,13 @@ def eventually(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
         time.sleep(0.2)
 
 
+def verified(*arguments: str) -> int:
+    """Count the audit events."""
+    command = [sys.executable, "-m", "cds_server.cli", "audit", "verify", "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return int(json.loads(done.stdout)["events"])
+
+
 def test_a_study_that_arrives_is_read_delivered_and_shown(
     served: tuple[str, Path, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -85,5 +92,9 @@ def test_a_study_that_arrives_is_read_delivered_and_shown(
     found = json.loads(get(f"{address}/fhir/DiagnosticReport?patient=9RG1"))
     assert found["total"] == 1
     assert len(list((tmp_path / "oru").iterdir())) == 1
+    data = ["--data-dir", str(tmp_path / "data")]
+    before = verified(*data)
+    (archive / "broken.dcm").write_bytes(b"not DICOM at all")
+    eventually(lambda: verified(*data) > before)
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
