@@ -1,6 +1,7 @@
 """Run a bundle's graph on the CPU, with its precision set explicitly."""
 
 import json
+import threading
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ class CpuRuntime:
     def __init__(self, bundle: Bundle, *, precision: Precision = "f32", threads: int = 2) -> None:
         self._bias = np.array(bundle.head_bias, dtype=np.float32)
         self._tolerance = _TOLERANCE[precision]
+        self._one_at_a_time = threading.Lock()
         core = openvino.Core()
         weights = openvino.Tensor(np.frombuffer(bundle.graph_bin, dtype=np.uint8))
         try:
@@ -75,7 +77,8 @@ class CpuRuntime:
         ModelFailed
             If an output is no number, or the maps do not add up to the logits.
         """
-        outputs = self._compiled([network_input])
+        with self._one_at_a_time:
+            outputs = self._compiled([network_input])
         logits = np.array(outputs[0][0], dtype=np.float32)
         maps = np.array(outputs[1][0], dtype=np.float32)
         if not (np.isfinite(logits).all() and np.isfinite(maps).all()):

@@ -15,6 +15,10 @@ from cds_server.triage import READ_QUEUE, Triage, delivery_queue
 # Workflows in flight are finished by this version of the story, whatever release wrote them.
 _WORKFLOW_VERSION = "1"
 
+# More than the processor needs: one that waits for an archive or a receiver must not hold up all.
+_READ_AT_ONCE = 4
+_DELIVERED_AT_ONCE = 16
+
 
 @contextmanager
 def running(triage: Triage, database: Path, *, poll_interval_s: float = 0.1) -> Iterator[None]:
@@ -52,12 +56,12 @@ def running(triage: Triage, database: Path, *, poll_interval_s: float = 0.1) -> 
         try:
             DBOS.launch()
             DBOS.register_queue(
-                READ_QUEUE, worker_concurrency=1, polling_interval_sec=poll_interval_s
+                READ_QUEUE, worker_concurrency=_READ_AT_ONCE, polling_interval_sec=poll_interval_s
             )
             for name in triage.destination_names:
                 DBOS.register_queue(
                     delivery_queue(name),
-                    worker_concurrency=2,
+                    worker_concurrency=_DELIVERED_AT_ONCE,
                     partition_concurrency=1,
                     polling_interval_sec=poll_interval_s,
                 )

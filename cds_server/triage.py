@@ -52,7 +52,8 @@ from fhir_mappers.study import Study
 
 READ_QUEUE = "read"
 PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0, *([900.0] * 96))
-"""About a day: quick at first, then every quarter of an hour."""
+"""With a destination, about a day: quick at first, then every quarter of an hour."""
+_READING_PATIENCE = 7
 
 _ACTOR = "radcds"
 _GAVE_UP = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -186,7 +187,8 @@ class Triage(DBOSConfiguredInstance):
         AuditUnavailable
             If the audit trail did.
         """
-        order_key = self._patiently(self._read_and_store, identifier)
+        patience_s = self._patience_s[:_READING_PATIENCE]
+        order_key = self._patiently(patience_s, self._read_and_store, identifier)
         for name in self._destinations:
             with (
                 SetWorkflowID(f"deliver-{name}-{identifier}"),
@@ -306,9 +308,11 @@ class Triage(DBOSConfiguredInstance):
         DeliveryFailed
             If the destination did not accept within the server's patience, or never will.
         """
-        self._patiently(self._deliver, identifier, destination)
+        self._patiently(self._patience_s, self._deliver, identifier, destination)
 
-    def _patiently(self, step: Callable[..., str], *arguments: str) -> str:
+    def _patiently(
+        self, patience_s: Sequence[float], step: Callable[..., str], *arguments: str
+    ) -> str:
         """Run a step; while it may still work, run it again after each wait.
 
         Raises
@@ -316,7 +320,7 @@ class Triage(DBOSConfiguredInstance):
         DeliveryRefused
             At once: no wait will change it.
         """
-        for wait_s in self._patience_s:
+        for wait_s in patience_s:
             try:
                 return step(*arguments)
             except DeliveryRefused:

@@ -1,15 +1,14 @@
 """Delivery into a folder: one subfolder per study, for people and for file-based integration."""
 
-import re
 from pathlib import Path
 
 from cds_server.adapters.files import write_durably
 from cds_server.errors import DeliveryFailed, DeliveryRefused
 from cds_server.ports import AuditTrail, StoredResult
+from fhir_mappers.dicom_study import check_uid
+from fhir_mappers.errors import InvalidStudy
 from fhir_mappers.report_context import ReportSet
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LONGEST_UID = 64
 _OPTIONAL = ("overlay.png", "secondary-capture.dcm")
 
 
@@ -40,10 +39,11 @@ class FolderDestination:
         DeliveryFailed
             If the folder cannot be written.
         """
-        uid = result.study.study_instance_uid
-        if len(uid) > _LONGEST_UID or not _UID.fullmatch(uid):
-            msg = "the Study Instance UID is not one of digits and dots; nothing is written"
-            raise DeliveryRefused(msg)
+        try:
+            uid = check_uid(result.study.study_instance_uid, "Study Instance UID")
+        except InvalidStudy as error:
+            msg = f"{error}; nothing is written"
+            raise DeliveryRefused(msg) from error
         folder = self._root / uid
         files = artefacts.files()
         for name, content in files.items():

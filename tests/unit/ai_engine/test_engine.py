@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -37,6 +38,16 @@ def test_every_map_lies_between_0_and_1_and_covers_the_image(
 def test_reading_twice_gives_the_same_numbers(engine: Engine, rg1_image: Image) -> None:
     first, second = read(engine, rg1_image), read(engine, rg1_image)
     assert first.findings == second.findings
+
+
+def test_threads_that_read_at_once_get_their_own_numbers(engine: Engine, rg1_image: Image) -> None:
+    mirrored = Image(
+        np.ascontiguousarray(rg1_image.pixels[:, ::-1]), rg1_image.subject, rg1_image.view
+    )
+    alone = [read(engine, picture).findings for picture in (rg1_image, mirrored)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda p: read(engine, p).findings, [rg1_image, mirrored] * 8))
+    assert together == alone * 8
 
 
 def test_half_precision_agrees_with_the_reference(engine: Engine, rg1_image: Image) -> None:
