@@ -188,7 +188,12 @@ class Triage(DBOSConfiguredInstance):
             If the audit trail did.
         """
         patience_s = self._patience_s[:_READING_PATIENCE]
-        order_key = self._patiently(patience_s, self._read_and_store, identifier)
+        self._queue_deliveries(
+            identifier, self._patiently(patience_s, self._read_and_store, identifier)
+        )
+
+    def _queue_deliveries(self, identifier: str, order_key: str) -> None:
+        """Queue one delivery per destination, in order among those of the same key."""
         for name in self._destinations:
             with (
                 SetWorkflowID(f"deliver-{name}-{identifier}"),
@@ -238,7 +243,7 @@ class Triage(DBOSConfiguredInstance):
                 stopwatch.lap("fetch")
                 images.append(image(source))
                 sources.append(source)
-            except InstanceUnreadable as error:
+            except (InstanceUnreadable, StudyNotFound) as error:
                 refusal = refusal or NotAnalysed(Reason.UNREADABLE, str(error))
             except ImageDeclined as error:
                 refusal = refusal or error.outcome
@@ -402,6 +407,7 @@ class Triage(DBOSConfiguredInstance):
             )
             unknown = unidentified_study(entry.study_instance_uid)
             self._publishable(identifier, _Reading(unknown, failed, None, None), _Stopwatch())
+            self._queue_deliveries(identifier, identifier)
             explained.append(identifier)
         return explained
 
