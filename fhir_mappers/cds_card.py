@@ -12,7 +12,7 @@ from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.report_context import ReportContext, Site
 from fhir_mappers.study import Study
-from fhir_mappers.wording import DISCLAIMER, headline, model_line
+from fhir_mappers.wording import DISCLAIMER, figures, headline, model_line
 
 _LONGEST_SUMMARY = 139
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&])")
@@ -98,8 +98,7 @@ def _detail(outcome: Outcome, context: ReportContext) -> str:
             "| finding | probability | threshold |",
             "|---|---|---|",
             *(
-                f"| {_plain(codes.finding(each.label).display)} "
-                f"| {each.probability:.2f} | {each.threshold:.2f} |"
+                f"| {_plain(codes.finding(each.label).display)} | {' | '.join(figures(each))} |"
                 for each in sorted(outcome.findings, key=lambda each: -each.probability)
             ),
         ]

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ai_engine.result import NotAnalysed, Outcome, Priority
+from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
+from fhir_mappers.study import Study
 
 LOINC = "http://loinc.org"
 SNOMED = "http://snomed.info/sct"
@@ -18,7 +19,8 @@ UK_DEVICE_REFERENCE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKC
 
 PROCEDURE_FINDINGS = ("59776-5", "Procedure Findings")
 IMPRESSION = ("19005-8", "Impression")
-CHEST_RADIOGRAPH = ("36643-5", "XR Chest 2 Views")
+CHEST_ONE_VIEW = ("36554-4", "XR Chest Single View")
+CHEST_TWO_VIEWS = ("36643-5", "XR Chest 2 Views")
 PORTABLE_CHEST = ("36589-0", "Portable XR Chest AP single view")
 IMAGING_STUDY_REPORT = ("18748-4", "Diagnostic imaging study")
 VISUAL_EXPLANATION = ("130401", "Visual Explanation")
@@ -75,6 +77,17 @@ def finding(label: str) -> FindingCode:
     """Give the code of a finding; one that is not in the table is text only."""
     unknown = FindingCode(label, label.replace("_", " ").capitalize(), None, None, _TEXT_ONLY)
     return FINDINGS.get(label, unknown)
+
+
+def procedure(study: Study, outcome: Outcome) -> tuple[str, str]:
+    """Give the LOINC code of what was done: a chest radiograph only where the engine saw one.
+
+    What was not analysed may be a hand or a head; it is a diagnostic imaging study.
+    """
+    views = {1: CHEST_ONE_VIEW, 2: CHEST_TWO_VIEWS}
+    if isinstance(outcome, TriageResult):
+        return views.get(study.number_of_instances, IMAGING_STUDY_REPORT)
+    return IMAGING_STUDY_REPORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def diagnostic_report(
         "basedOn": references.order,
         "status": "preliminary" if analysed else "registered",
         "category": [_concept(f"{codes.HL7_BASE}/v2-0074", "RAD", "Radiology")],
-        "code": _procedure(study),
+        "code": _concept(codes.LOINC, *codes.procedure(study, outcome)),
         "subject": references.subject,
         "effectiveDateTime": references.started,
         "issued": references.issued,
@@ -63,12 +63,6 @@ def _conclusion(outcome: Outcome, context: ReportContext) -> list[dict[str, obje
     if triage.acr:
         concepts.append(_concept(codes.RADLEX, *triage.acr))
     return concepts
-
-
-def _procedure(study: Study) -> dict[str, object]:
-    radiograph = {"CR", "DX"} & set(study.modalities)
-    code, display = codes.CHEST_RADIOGRAPH if radiograph else codes.IMAGING_STUDY_REPORT
-    return _concept(codes.LOINC, code, display)
 
 
 def _performer(context: ReportContext, references: References) -> dict[str, object]:

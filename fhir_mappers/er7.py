@@ -11,12 +11,13 @@ HL7 v2.5.1 ch. 2.7 (escape sequences), ch. 2A (data types).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from fhir_mappers.errors import InvalidMessage
 
 FIELD, COMPONENT, REPETITION, ESCAPE, SUBCOMPONENT = "|^~\\&"
 _LONGEST_FIELD = 99_999
+_LONGEST_NAMESPACE, _LONGEST_TEXT = 20, 199
 _ESCAPES = {
     ESCAPE: r"\E\ "[:3],
     FIELD: r"\F\ "[:3],
@@ -45,13 +46,41 @@ def components(*values: str) -> str:
 
 
 def coded(code: str, display: str, system: str) -> str:
-    """Give a CWE: code, display, coding system (HL7 table 0396)."""
-    return components(code, display, system)
+    """Give a CWE: code, display, coding system (HL7 table 0396).
+
+    CWE.2 holds 199 characters; a longer display ends in an ellipsis.
+    """
+    return components(code, _cut(display), system)
+
+
+def authority(name: str) -> str:
+    """Give an HD as a component: a short name as namespace, an OID or a long name as universal id.
+
+    References
+    ----------
+    HL7 v2.5.1 ch. 2A HD; table 0301 (``ISO``, ``L`` local).
+    """
+    if re.fullmatch(r"urn:oid:[0-9.]+", name):
+        return SUBCOMPONENT.join(["", name.removeprefix("urn:oid:"), "ISO"])
+    if len(name) <= _LONGEST_NAMESPACE:
+        return escaped(name)
+    return SUBCOMPONENT.join(["", escaped(_cut(name)), "L"])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Give a TS to the second with offset; empty for none."""
-    return "" if moment is None else moment.strftime("%Y%m%d%H%M%S%z")
+    """Give a TS to the second with offset; empty for none.
+
+    An offset that is not of whole minutes (local mean time before time zones) is written in UTC.
+    """
+    if moment is None:
+        return ""
+    offset = moment.utcoffset() or timedelta()
+    stated = moment.astimezone(UTC) if offset % timedelta(minutes=1) else moment
+    return stated.strftime("%Y%m%d%H%M%S%z")
 
 
 def encapsulated(application: str, kind: str, subtype: str, base64_data: str) -> str:

@@ -4,13 +4,17 @@
 field     content
 ========  ==================================================================================
 MSH-10    20 characters of the result id: the same result has the same control id
-PID-3     Patient ID with its issuer
+PID-3     Patient ID with its issuer; where none is known one of this result alone, type ``U``
+PID-5     name; ``^^^^^^U``, unspecified, where none is known
+OBR-3     accession number, else the control id as this server's own filler number
+OBR-4     a chest radiograph only where the engine saw one
 OBR-18    accession number
 OBR-25    ``P`` with a result; ``I``, no result available, where not analysed
 TQ1-9     priority that a RIS can sort on; absent where not analysed
 OBX 1     study UID, coded 113014 DCM
 OBX 2     triage result; OBX-8 ``N``, ``A``, ``AA``, OBX-11 ``P``; where not analysed OBX-11 ``X``
 OBX 3…    one a finding: OBX-7 threshold, OBX-8, OBX-9 probability
+NTE       disclaimer and model, before the first OBX: of the whole report
 OBX       impression as FT, one line each; overlay as ED (JPEG)
 ========  ==================================================================================
 
@@ -25,7 +29,9 @@ from dataclasses import dataclass, field
 from ai_engine.result import Finding, NotAnalysed, Outcome, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.er7 import (
+    COMPONENT,
     Segment,
+    authority,
     coded,
     components,
     encapsulated,
@@ -36,7 +42,7 @@ from fhir_mappers.er7 import (
 )
 from fhir_mappers.report_context import DisplayMode, ReportContext
 from fhir_mappers.study import PersonName, Study
-from fhir_mappers.wording import DISCLAIMER, impression, model_line
+from fhir_mappers.wording import DISCLAIMER, figures, impression, model_line
 
 OVERLAY_JPEG_BYTES = 70_000
 """A JPEG of this size stays below the 99,999 characters of OBX-5 in Base64."""
@@ -72,11 +78,11 @@ def oru_r01(
             Segment("SFT", _software(context)),
             _pid(study, context),
             Segment("PV1", {1: "1", 2: "U"}),
-            _orc(study),
+            _orc(study, context),
             _obr(study, outcome, context),
+            Segment("NTE", {1: "1", 2: "L", 3: escaped(f"{DISCLAIMER} {model_line(context)}.")}),
             *_tq1(outcome),
             *_Observations(study, outcome, context).segments(shown),
-            Segment("NTE", {1: "1", 2: "L", 3: escaped(f"{DISCLAIMER} {model_line(context)}.")}),
         ]
     )
 
@@ -109,7 +115,7 @@ def _msh(context: ReportContext) -> Segment:
 
 def _software(context: ReportContext) -> dict[int, str]:
     return {
-        1: escaped(context.site.name),
+        1: "radcds",
         2: escaped(context.software_version),
         3: "radcds",
         4: escaped(f"{context.model.name}-{context.model.version}-{context.model.sha256[:16]}"),
@@ -119,13 +125,15 @@ def _software(context: ReportContext) -> dict[int, str]:
 def _pid(study: Study, context: ReportContext) -> Segment:
     patient = study.patient
     issuer = patient.issuer or context.site.accession_issuer
-    identifier = components(patient.patient_id, "", "", issuer, "MR") if patient.patient_id else ""
+    identifier = [escaped(patient.patient_id), "", "", authority(issuer), "MR"]
+    if not patient.patient_id:
+        identifier = [control_id(context.result_id), "", "", "RADCDS", "U"]
     born = (patient.birth_date or "").replace("-", "")
     return Segment(
         "PID",
         {
             1: "1",
-            3: identifier,
+            3: COMPONENT.join(identifier),
             5: _person(patient.name),
             7: born,
             8: _SEX.get(patient.sex, ""),
@@ -134,23 +142,26 @@ def _pid(study: Study, context: ReportContext) -> Segment:
 
 
 def _person(name: PersonName) -> str:
-    return components(name.family, name.given, name.middle, name.suffix, name.prefix)
+    known = components(name.family, name.given, name.middle, name.suffix, name.prefix)
+    return known or components("", "", "", "", "", "", "U")
 
 
-def _orc(study: Study) -> Segment:
-    return Segment("ORC", {1: "RE", 3: escaped(study.accession_number), 5: "CM"})
+def _filler(study: Study, context: ReportContext) -> str:
+    own = components(control_id(context.result_id), "RADCDS")
+    return escaped(study.accession_number) or own
+
+
+def _orc(study: Study, context: ReportContext) -> Segment:
+    return Segment("ORC", {1: "RE", 3: _filler(study, context), 5: "CM"})
 
 
 def _obr(study: Study, outcome: Outcome, context: ReportContext) -> Segment:
-    procedure = coded(*codes.CHEST_RADIOGRAPH, "LN")
-    if "CR" not in study.modalities and "DX" not in study.modalities:
-        procedure = coded(*codes.IMAGING_STUDY_REPORT, "LN")
     return Segment(
         "OBR",
         {
             1: "1",
-            3: escaped(study.accession_number),
-            4: procedure,
+            3: _filler(study, context),
+            4: coded(*codes.procedure(study, outcome), "LN"),
             7: timestamp(study.started),
             18: escaped(study.accession_number),
             22: timestamp(context.issued),
@@ -209,7 +220,8 @@ class _Observations:
             else coded(each.label, code.display, _LOCAL)
         )
         fields = self._judged(flag if each.positive else "N")
-        fields |= {4: str(number), 7: f"<{each.threshold:.3f}", 9: f"{each.probability:.3f}"}
+        probability, threshold = figures(each, places=3)
+        fields |= {4: str(number), 7: f"<{threshold}", 9: probability}
         self._add("CWE", coded(*codes.PROCEDURE_FINDINGS, "LN"), value, fields)
 
     def _judged(self, flag: str) -> dict[int, str]:

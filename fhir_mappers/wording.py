@@ -23,10 +23,23 @@ def headline(outcome: Outcome) -> str:
     return f"{outcome.priority.upper()}: {named}{more} above threshold."
 
 
+def figures(finding: Finding, *, places: int = 2) -> tuple[str, str]:
+    """Give probability and threshold in as many places as it takes to see which is larger.
+
+    0.4996 under a threshold of 0.5 would otherwise read "0.50, threshold 0.50": as if reached.
+    """
+    for enough in range(places, 17):
+        shown = f"{finding.probability:.{enough}f}", f"{finding.threshold:.{enough}f}"
+        if (float(shown[0]) >= float(shown[1])) is finding.positive:
+            return shown
+    return repr(finding.probability), repr(finding.threshold)
+
+
 def probability_line(finding: Finding) -> str:
     """Say probability and threshold of one finding."""
+    probability, threshold = figures(finding)
     name = codes.finding(finding.label).display
-    return f"{name}: probability {finding.probability:.2f}, threshold {finding.threshold:.2f}"
+    return f"{name}: probability {probability}, threshold {threshold}"
 
 
 def model_line(context: ReportContext) -> str:

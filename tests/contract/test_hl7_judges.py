@@ -79,3 +79,14 @@ def test_obx_segments_are_numbered_without_a_gap() -> None:
     parsed = hl7.parse(sent("urgent").decode())
     numbers = [int(str(obx[1])) for obx in parsed.segments("OBX")]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_python_hl7_and_medplum_see_a_field_that_is_not_escaped() -> None:
+    """The same comparison fails where a delimiter or a line end of the data goes out raw."""
+    whole = sent("flagged", patient=odd_patient())
+    for broken in (whole.replace(rb"\F\x", b"|x"), whole.replace(rb"\F\x", b"\rNTE|x")):
+        assert broken != whole
+        good, bad = ask("hl7", whole)["segments"], ask("hl7", broken)["segments"]
+        assert good != bad
+        parsed = hl7.parse(broken.decode())
+        assert [str(each) for each in parsed] != [str(each) for each in hl7.parse(whole.decode())]
