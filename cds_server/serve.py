@@ -1,5 +1,7 @@
 """Web service and worker in one command, each a process of its own."""
 
+import ctypes
+import functools
 import ipaddress
 import os
 import signal
@@ -17,6 +19,7 @@ from cds_server.errors import CdsServerError, InvalidSettings
 
 _WEB_THREADS = 8
 _STOP_TIMEOUT_S = 20.0
+_PR_SET_PDEATHSIG = 1
 
 
 class PortInUse(CdsServerError):
@@ -104,8 +107,13 @@ def processes(
     commands = {"web": ["-m", *web]}
     if worker:
         commands["worker"] = ["-m", "cds_server.cli", "worker"]
+    end_with_parent = _ending_with_parent()
     started = {
-        name: subprocess.Popen([sys.executable, *command], env=environment)  # noqa: S603 - our own
+        name: subprocess.Popen(  # noqa: S603 - our own
+            [sys.executable, *command],
+            env=environment,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing but one system call
+        )
         for name, command in commands.items()
     }
     try:
@@ -119,6 +127,18 @@ def processes(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _ending_with_parent() -> Callable[[], object]:
+    """Give the call by which a child asks the kernel for SIGTERM when its parent dies.
+
+    However the parent dies, no orphan keeps the port or the data folder.
+
+    References
+    ----------
+    prctl(2) PR_SET_PDEATHSIG.
+    """
+    return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

@@ -98,3 +98,21 @@ def test_a_study_that_arrives_is_read_delivered_and_shown(
     eventually(lambda: verified(*data) > before)
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
+
+
+def test_killed_with_9_no_orphan_keeps_the_port(
+    served: tuple[str, Path, subprocess.Popen[bytes]],
+) -> None:
+    address, _, running = served
+    eventually(lambda: bool(get(f"{address}/livez")))
+    running.kill()
+    running.wait()
+    port = int(address.rpartition(":")[2])
+
+    def free() -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+        return True
+
+    eventually(free)
