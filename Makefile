@@ -36,5 +36,5 @@ clean: ## Remove what was installed or made here
 .venv/dev.stamp: pyproject.toml
 	@scripts/setup.sh dev
 
-.cache/judges.stamp: scripts/install_judges.sh
+.cache/judges.stamp: scripts/install_judges.sh tests/contract/judges/package.json
 	@scripts/install_judges.sh

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,20 +10,35 @@ from sqlalchemy import Engine
 
 from ai_engine.bundle import default_bundle_path
 from ai_engine.engine import Engine as AiEngine
-from cds_server.access import Access
+from cds_server.access import Access, Stores
+from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
 from cds_server.adapters.fhir_destination import FhirDestination
 from cds_server.adapters.folder_archive import FolderArchive
 from cds_server.adapters.folder_destination import FolderDestination
 from cds_server.adapters.hl7_folder_destination import Hl7FolderDestination
+from cds_server.adapters.https_key_source import HttpsKeySource
+from cds_server.adapters.key_files import KeyFiles
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
+from cds_server.adapters.sql_feedback_store import SqlFeedbackStore
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
+from cds_server.adapters.sql_replay_guard import SqlReplayGuard
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
+from cds_server.adapters.sql_session_store import SqlSessionStore
 from cds_server.adapters.system_clock import SystemClock
+from cds_server.adapters.token_file import TokenFile
 from cds_server.config import Settings
 from cds_server.errors import AuditUnavailable, InvalidSettings
+from cds_server.hooks.answers import HookAnswers
+from cds_server.network import Network
+from cds_server.network_file import read_network
+from cds_server.oauth.access_tokens import AccessTokens
+from cds_server.oauth.client_token import ClientTokens
+from cds_server.oauth.signing_keys import SigningKeys
+from cds_server.oauth.smart_client import SmartClient
+from cds_server.outbound import Outbound
 from cds_server.ports import (
     AuditTrail,
     Clock,
@@ -32,7 +48,12 @@ from cds_server.ports import (
     Reader,
     ResultStore,
 )
+from cds_server.session import SessionStore
+from cds_server.sessions import Limits, Sessions
+from cds_server.study_images import ArchiveImages
 from cds_server.triage import PATIENCE_S, Triage
+from cds_server.web.doors import Keys
+from cds_server.worklist import Placing
 
 Readiness = Callable[[], Mapping[str, str]]
 
@@ -45,22 +66,44 @@ class Services:
     ----------
     settings
         What it was built from.
+    network
+        Centres, EHRs and token issuers.
     access
         The gate to stored results.
-    store, trail, repository
+    answers
+        What the CDS services say.
+    keys
+        What opens the doors of the web service.
+    images
+        The images of studies, for the viewer.
+    store, trail, repository, session_store
         The stores behind it.
     clock
         What time it is.
+    http
+        How other servers are asked.
+    smart
+        This server as the client of each EHR, by FHIR base address.
+    signing_keys
+        The keys with which it proves who it is.
     readiness
         Gives each check with ``ok``, or a sentence that says what is wrong.
     """
 
     settings: Settings
+    network: Network
     access: Access
+    answers: HookAnswers
+    keys: Keys
+    images: ArchiveImages
     store: ResultStore
     trail: AuditTrail
     repository: FhirRepository
+    session_store: SessionStore
     clock: Clock
+    http: Outbound
+    smart: Mapping[str, SmartClient]
+    signing_keys: SigningKeys
     readiness: Readiness
 
 
@@ -70,22 +113,111 @@ def services(settings: Settings) -> Services:
     Raises
     ------
     InvalidSettings
-        If the data folder cannot be written.
+        If the data folder cannot be written, or the network file is not good.
     """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         msg = f"data_dir: {settings.data_dir} cannot be made ({error.strerror}); choose another"
         raise InvalidSettings(msg) from error
+    network = read_network(settings.network) if settings.network else Network()
     engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
-    store = SqlResultStore(engine)
+    store = SqlResultStore(engine, Placing(network, settings.targets))
     repository = SqlFhirRepository(engine)
+    session_store = SqlSessionStore(engine)
     clock = SystemClock()
     access = Access(
-        store=store, repository=repository, trail=trail, site=settings.site, clock=clock
+        Stores(store, store, repository, SqlFeedbackStore(engine), session_store),
+        trail=trail,
+        site=settings.site,
+        clock=clock,
     )
-    return Services(settings, access, store, trail, repository, clock, _readiness(engine, settings))
+    http = BoundedHttp()
+    signing_keys = KeyFiles(settings.data_dir / "keys")
+    smart = _smart_clients(network, settings.site.base_url, http, signing_keys, clock)
+    return Services(
+        settings=settings,
+        network=network,
+        access=access,
+        answers=HookAnswers(access, http=http, smart=smart, clock=clock),
+        keys=_keys(settings, network, engine, session_store, smart, http, signing_keys, clock),
+        images=ArchiveImages(
+            archive(settings) if settings.archive else None, timezone=settings.timezone
+        ),
+        store=store,
+        trail=trail,
+        repository=repository,
+        session_store=session_store,
+        clock=clock,
+        http=http,
+        smart=smart,
+        signing_keys=signing_keys,
+        readiness=_readiness(engine, settings),
+    )
+
+
+def local_token(settings: Settings) -> TokenFile:
+    """Give the token of whoever starts the server on this machine."""
+    return TokenFile(settings.data_dir / "sign-in-token")
+
+
+def _smart_clients(
+    network: Network, base_url: str, http: Outbound, keys: SigningKeys, clock: Clock
+) -> Mapping[str, SmartClient]:
+    return {
+        ehr.fhir_base_url: SmartClient(
+            ehr,
+            http=http,
+            keys=keys,
+            jwks_url=f"{base_url}/.well-known/jwks.json",
+            redirect_uri=f"{base_url}/callback",
+            clock=clock,
+        )
+        for ehr in network.ehrs
+        if ehr.smart
+    }
+
+
+def _keys(  # noqa: PLR0913, PLR0917 - what the doors need of everything else
+    settings: Settings,
+    network: Network,
+    engine: Engine,
+    session_store: SessionStore,
+    smart: Mapping[str, SmartClient],
+    http: Outbound,
+    signing_keys: SigningKeys,
+    clock: Clock,
+) -> Keys:
+    """Put together what opens the doors."""
+    key_source = HttpsKeySource()
+    clients = [ehr.cds for ehr in network.ehrs if ehr.cds]
+    return Keys(
+        clients=ClientTokens(
+            clients, keys=key_source, guard=SqlReplayGuard(engine, clock), clock=clock
+        )
+        if clients
+        else None,
+        tokens=AccessTokens(
+            network.token_issuers,
+            http=http,
+            keys_source=key_source,
+            keys=signing_keys,
+            jwks_url=f"{settings.site.base_url}/.well-known/jwks.json",
+            clock=clock,
+        ),
+        local=local_token(settings),
+        sessions=Sessions(
+            session_store,
+            smart=smart,
+            site=settings.site,
+            limits=Limits(
+                idle=timedelta(minutes=settings.session_idle_min),
+                absolute=timedelta(hours=settings.session_longest_h),
+            ),
+            clock=clock,
+        ),
+    )
 
 
 def services_from_environment() -> Services:
@@ -190,6 +322,7 @@ __all__ = [
     "archive",
     "destinations",
     "folder_archive",
+    "local_token",
     "reader",
     "services",
     "services_from_environment",

@@ -110,17 +110,19 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond loopback, though nobody signs in yet.")
+        bool, typer.Option("--insecure", help="Listen beyond loopback though no EHR is trusted.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the web service and the worker until stopped."""
 
-    def started(address: str) -> None:
+    def started(address: str, token: str) -> None:
         if as_json:
-            typer.echo(json.dumps({"open": address}))
-        else:
-            _say(f"radcds listens on {address}  (Ctrl-C stops it)")
+            typer.echo(json.dumps({"open": address, "token": token}))
+            return
+        _say(f"radcds listens on {address}  (Ctrl-C stops it)")
+        if token:
+            _say(f"sign in on this machine with the token  {token}")
 
     with _refusals():
         ended = serve_until_stopped(

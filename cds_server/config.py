@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_server.errors import InvalidSettings
+from cds_server.worklist import Targets
 from fhir_mappers.report_context import DisplayMode, Site
 
 _PREFIX = "RADCDS_"
@@ -87,8 +88,19 @@ class Settings:
         False,  # noqa: FBT003 - a default, not a call
         "Leave out the CDS card when no finding is above its threshold",
     )
-    cors_origins: tuple[str, ...] = _setting(
-        (), "Origins of browser-based EHRs that may call CDS Hooks, comma-separated"
+    network: Path | None = _setting(
+        None, "TOML file of the network: its centres, the EHRs and token issuers that it trusts"
+    )
+    session_idle_min: float = _setting(15.0, "Minutes without use after which a session ends")
+    session_longest_h: float = _setting(8.0, "Hours after which a session ends in any case")
+    target_urgent_min: float = _setting(60.0, "Minutes within which an urgent study is to be read")
+    target_flagged_min: float = _setting(240.0, "Minutes within which a flagged one is")
+    target_not_analysed_min: float = _setting(
+        720.0, "Minutes within which one that the AI did not analyse is"
+    )
+    target_routine_min: float = _setting(1440.0, "Minutes within which any other study is")
+    ohif_url: str = _setting(
+        "", "Address of an OHIF viewer on the same PACS, offered as a link; none by default"
     )
 
     @property
@@ -104,6 +116,16 @@ class Settings:
             timezone=self.timezone,
             display_mode=self.display_mode,
             silent_when_normal=self.silent_when_normal,
+        )
+
+    @property
+    def targets(self) -> Targets:
+        """Within how many minutes each class of studies is to be read."""
+        return Targets(
+            self.target_urgent_min,
+            self.target_flagged_min,
+            self.target_not_analysed_min,
+            self.target_routine_min,
         )
 
     @classmethod
@@ -151,13 +173,26 @@ class Settings:
         return cls.from_mapping(values)
 
     def _check(self) -> None:
-        for name in ("archive_timeout_s", "poll_interval_s", "threads"):
+        for name in (
+            "archive_timeout_s",
+            "poll_interval_s",
+            "threads",
+            "session_idle_min",
+            "session_longest_h",
+            "target_urgent_min",
+            "target_flagged_min",
+            "target_not_analysed_min",
+            "target_routine_min",
+        ):
             if getattr(self, name) <= 0:
                 msg = f"{name} must be above zero"
                 raise InvalidSettings(msg)
         address = urlsplit(self.base_url)
         if address.scheme not in {"http", "https"} or not address.netloc or address.query:
             msg = "base_url must be an http or https address, such as https://radcds.example.org"
+            raise InvalidSettings(msg)
+        if self.ohif_url and urlsplit(self.ohif_url).scheme not in {"http", "https"}:
+            msg = "ohif_url must be an http or https address"
             raise InvalidSettings(msg)
         try:
             ZoneInfo(self.timezone)
@@ -181,12 +216,9 @@ def _parsed(name: str, kind: object, value: object) -> object:
         raise InvalidSettings(msg) from error
 
 
-def _converted(kind: object, value: object) -> object:  # noqa: PLR0911 - one line per type
+def _converted(kind: object, value: object) -> object:
     if kind is bool:
         return _truth(value)
-    if kind == tuple[str, ...]:
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(str(part).strip() for part in parts if str(part).strip())  # type: ignore[attr-defined]
     if kind == Path | None:
         return Path(str(value)) if value else None
     if kind in {int, float}:

@@ -9,10 +9,13 @@
     │   ├── ArchiveUnreachable   try again later
     │   ├── StudyNotFound        the archive has no such study
     │   └── InstanceUnreadable   one object cannot be read, whoever asks
+    ├── Forbidden            the person may not see this; the refusal is recorded
     ├── ResultNotFound       no result is stored under that identifier
     ├── UnknownSearchParameter   a FHIR search asks for what is not supported
     ├── DeliveryFailed       a destination did not accept; retried
     │   └── DeliveryRefused      it never will; parked
+    ├── PeerUnavailable      another server does not answer, or not as it must
+    │   └── KeysUnavailable      the public keys of an issuer cannot be had
     └── AuditUnavailable     the audit trail cannot be written: nothing leaves the server
 """
 
@@ -45,6 +48,22 @@ class InstanceUnreadable(ArchiveError):
     """One object cannot be read: damaged, or in a form that nothing here decodes."""
 
 
+class Forbidden(CdsServerError):
+    """The person may not see this. The refusal is in the audit trail.
+
+    Parameters
+    ----------
+    says
+        Why, in words for the person; never of the patient.
+    result_id
+        The study, where breaking the glass would open it; else empty.
+    """
+
+    def __init__(self, says: str, result_id: str = "") -> None:
+        super().__init__(says)
+        self.result_id = result_id
+
+
 class ResultNotFound(CdsServerError):
     """No result is stored under that identifier."""
 
@@ -59,6 +78,14 @@ class DeliveryFailed(CdsServerError):
 
 class DeliveryRefused(DeliveryFailed):
     """A destination will never accept the result as it is. Parked for a person."""
+
+
+class PeerUnavailable(CdsServerError):
+    """Another server does not answer, or not as it must. Holds no token and no patient data."""
+
+
+class KeysUnavailable(PeerUnavailable):
+    """The public keys of an issuer cannot be had. Its tokens are refused."""
 
 
 class AuditUnavailable(CdsServerError):

@@ -85,6 +85,8 @@ class StudyState(StrEnum):
     """Where a study stands."""
 
     QUEUED = "queued"
+    FETCHING = "fetching"
+    ANALYSING = "analysing"
     READ = "read"
     PUBLISHED = "published"
 
@@ -110,6 +112,8 @@ class StoredResult:
         When, with an offset. Every artefact takes its times from here.
     seconds
         How long reading took, by step: ``fetch``, ``decode``, ``infer``, ``report``.
+    shown_instance_uid
+        SOP Instance UID of the image that the result rests on, or empty.
     """
 
     result_id: str
@@ -117,13 +121,29 @@ class StoredResult:
     outcome: Outcome
     stored_at: datetime
     seconds: Mapping[str, float]
+    shown_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyEntry:
     """One line of the worklist: a study that was noticed, with its result once there is one.
 
-    ``delivered`` says of each destination whether it acknowledged; empty until there is a result.
+    Parameters
+    ----------
+    result_id, study_instance_uid, noticed_at, state
+        Which study under which model, since when, and where it stands.
+    result
+        ``None`` until it is read.
+    delivered
+        Says of each destination whether it acknowledged; empty until there is a result.
+    due
+        When it has to be read by a person.
+    centre
+        Id of the centre whose study it is, or empty: none claims it, or it is not read yet.
+    closed_at
+        When a reader gave a verdict, or ``None``.
+    superseded
+        Whether a later model version reads the same study.
     """
 
     result_id: str
@@ -132,6 +152,15 @@ class StudyEntry:
     state: StudyState
     result: StoredResult | None
     delivered: Mapping[str, bool]
+    due: datetime
+    centre: str = ""
+    closed_at: datetime | None = None
+    superseded: bool = False
+
+    @property
+    def late(self) -> bool:
+        """Whether the AI's result came after a reader had closed the study."""
+        return bool(self.closed_at and self.result and self.closed_at < self.result.stored_at)
 
     @property
     def rank(self) -> int:
@@ -170,6 +199,10 @@ class ResultStore(Protocol):
         """
         ...
 
+    def progress(self, result_id: str, state: StudyState) -> None:
+        """Note that a study is being fetched or analysed; no more than a word for whoever waits."""
+        ...
+
     def mark_delivered(self, result_id: str, destination: str) -> None:
         """Note that a destination acknowledged; the study is published once all of them have."""
         ...
@@ -190,6 +223,10 @@ class ResultStore(Protocol):
 
     def entries_of_patient(self, patient_id: str) -> Sequence[StudyEntry]:
         """Give the studies of one patient, latest first."""
+        ...
+
+    def entries_of_study(self, study_instance_uid: str) -> Sequence[StudyEntry]:
+        """Give every result of one study, latest first."""
         ...
 
     def artefact(self, result_id: str, name: str) -> bytes:
@@ -278,6 +315,10 @@ class FhirRepository(Protocol):
         """
         ...
 
+    def result_of(self, resource_type: str, resource_id: str) -> str | None:
+        """Give the result that a resource belongs to, or ``None`` where that is not known."""
+        ...
+
 
 class Destination(Protocol):
     """Somewhere a result is delivered to. Delivering twice leaves one result there."""
@@ -315,6 +356,42 @@ class Reader(Protocol):
 
     def read(self, images: Sequence[Image]) -> Outcome:
         """Read the images of one study."""
+        ...
+
+
+class KeySource(Protocol):
+    """Where public keys come from."""
+
+    def keys(self, jwks_url: str, *, fresh: bool) -> bytes:
+        """Give a JSON Web Key Set; ``fresh`` asks again instead of what was kept.
+
+        Raises
+        ------
+        KeysUnavailable
+            If it cannot be had.
+        """
+        ...
+
+
+class ReplayGuard(Protocol):
+    """Remembers which tokens were used, across all processes."""
+
+    def take(self, issuer: str, jti: str, until: datetime) -> bool:
+        """Take a token's ``jti``; ``False`` if it was taken before. Kept until the given time.
+
+        Raises
+        ------
+        AuditUnavailable
+            If it cannot be remembered: then the call must be refused.
+        """
+        ...
+
+
+class LocalToken(Protocol):
+    """The token of whoever started the server on this machine."""
+
+    def opens(self, token: str) -> bool:
+        """Say whether it is the one; compared in constant time. Never true where there is none."""
         ...
 
 

@@ -16,6 +16,7 @@ from dataclasses import fields
 from cds_server import bootstrap
 from cds_server.config import Settings
 from cds_server.errors import CdsServerError, InvalidSettings
+from cds_server.network_file import read_network
 
 _WEB_THREADS = 8
 _STOP_TIMEOUT_S = 20.0
@@ -27,9 +28,12 @@ class PortInUse(CdsServerError):
 
 
 def serve_until_stopped(
-    settings: Settings, *, host: str, port: int, insecure: bool, started: Callable[[str], None]
+    settings: Settings, *, host: str, port: int, insecure: bool, started: Callable[[str, str], None]
 ) -> str | None:
     """Run web service and worker until SIGTERM or SIGINT, or until either of them ends.
+
+    ``started`` is told the address, and the token that signs in on this machine: a new one at each
+    start, or none where the server can be reached from elsewhere.
 
     Returns
     -------
@@ -45,32 +49,71 @@ def serve_until_stopped(
     PortInUse
         If something else listens there.
     """
-    check_address(host, insecure=insecure)
+    trusts_somebody = settings.network is not None and bool(read_network(settings.network).ehrs)
+    check_address(host, insecure=insecure or trusts_somebody)
     check_port(host, port)
     bootstrap.archive(settings)
     bootstrap.reader(settings)
-    with processes(settings, host=host, port=port) as running:
-        started(f"http://{host}:{port}")
+    with (
+        local_sign_in(settings, host) as token,
+        processes(settings, host=host, port=port) as running,
+    ):
+        started(f"http://{host}:{port}", token)
         return wait_for_signal(running)
 
 
-def check_address(host: str, *, insecure: bool) -> None:
-    """Refuse any address but loopback: nobody signs in yet.
+@contextmanager
+def local_sign_in(settings: Settings, host: str) -> Iterator[str]:
+    """Let whoever starts the server sign in with a token while the block runs.
+
+    Beyond loopback there is no such token: people sign in through an EHR.
 
     Raises
     ------
     InvalidSettings
-        If ``host`` is not a loopback address and ``insecure`` is not set.
+        If the data folder cannot be written.
+    """
+    token_file = bootstrap.local_token(settings)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        msg = f"data_dir: {settings.data_dir} cannot be made ({error.strerror}); choose another"
+        raise InvalidSettings(msg) from error
+    token_file.remove()
+    try:
+        yield token_file.renew() if is_loopback(host) else ""
+    finally:
+        token_file.remove()
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address can be reached from this machine alone.
+
+    Raises
+    ------
+    ValueError
+        If it is no address.
+    """
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def check_address(host: str, *, insecure: bool) -> None:
+    """Refuse any address but loopback where no EHR is trusted: nobody could sign in.
+
+    Raises
+    ------
+    InvalidSettings
+        If ``host`` is not a loopback address, and nothing allows another.
     """
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        loopback = is_loopback(host)
     except ValueError as error:
         msg = f"host: {host!r} is no address; write one such as 127.0.0.1"
         raise InvalidSettings(msg) from error
     if not (loopback or insecure):
         msg = (
-            f"host: {host} can be reached from outside, and nobody signs in yet; "
-            "keep 127.0.0.1, or say --insecure"
+            f"host: {host} can be reached from outside, and no EHR is trusted to sign people in; "
+            "name one in RADCDS_NETWORK, keep 127.0.0.1, or say --insecure"
         )
         raise InvalidSettings(msg)
 
@@ -146,8 +189,6 @@ def as_environment(settings: Settings) -> dict[str, str]:
     variables = {}
     for each in fields(settings):
         value = getattr(settings, each.name)
-        if isinstance(value, tuple):
-            value = ",".join(value)
         if value is not None:
             variables[f"RADCDS_{each.name.upper()}"] = str(value)
     return variables

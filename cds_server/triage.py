@@ -38,6 +38,7 @@ from cds_server.ports import (
     Reader,
     ResultStore,
     StoredResult,
+    StudyState,
 )
 from fhir_mappers.audit_event import AuditFact, AuditKind, OutcomeCode, audit_event
 from fhir_mappers.dicom_study import study_of, unidentified_study
@@ -224,6 +225,7 @@ class Triage(DBOSConfiguredInstance):
     def _read(self, identifier: str, study_instance_uid: str, stopwatch: _Stopwatch) -> _Reading:
         """Audit, then fetch the images that the model needs, then read them."""
         self._record(AuditKind.READ_STUDY, identifier, study_instance_uid)
+        self._store.progress(identifier, StudyState.FETCHING)
         try:
             metadata = self._archive.metadata(study_instance_uid)
             study = study_of(metadata, timezone=self._site.timezone)
@@ -250,6 +252,7 @@ class Triage(DBOSConfiguredInstance):
             stopwatch.lap("decode")
         if not images:
             return _Reading(study, refusal or selection.declined(), None, None)
+        self._store.progress(identifier, StudyState.ANALYSING)
         try:
             outcome = self._reader.read(images)
         except AiEngineError as error:
@@ -279,7 +282,12 @@ class Triage(DBOSConfiguredInstance):
         original = original_png(reading.image) if reading.image else None
         stopwatch.lap("report")
         result = StoredResult(
-            identifier, reading.study, reading.outcome, stored_at, stopwatch.seconds
+            identifier,
+            reading.study,
+            reading.outcome,
+            stored_at,
+            stopwatch.seconds,
+            str(reading.source.SOPInstanceUID) if reading.source else "",
         )
         fact = AuditFact(
             kind=AuditKind.ANALYSE,

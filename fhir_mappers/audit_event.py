@@ -8,6 +8,10 @@ VIEW_RESULT    R       read         the viewer, 110152       radcds, 110153
 QUERY          E       search       the viewer, 110153       radcds, 110152
 ANALYSE        C       create       the engine, 110153       radcds, 110152
 DELIVER        R       disclose     radcds, 110153 (source)  the destination, 110152
+FEEDBACK       C       create       the viewer, 110153       radcds, 110152
+SIGN_IN        E       110122       the viewer, 110153       radcds, 110152
+SIGN_OUT       E       110123       the viewer, 110153       radcds, 110152
+BREAK_GLASS    E       110127       the viewer, 110153       radcds, 110152
 =============  ======  ===========  =======================  ============================
 
 110153 is the source of the data moved, 110152 their destination.
@@ -34,6 +38,21 @@ _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit"
 _SOURCE, _DESTINATION = ("110153", "Source Role ID"), ("110152", "Destination Role ID")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:radcds:audit")
 _RESTFUL = "http://hl7.org/fhir/restful-interaction"
+_BREAK_THE_GLASS = {
+    "system": f"{codes.HL7_BASE}/v3-ActReason",
+    "code": "BTG",
+    "display": "break the glass",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _SecurityEvent:
+    """An event about a person's access: DICOM PS3.16 CID 400 and CID 401."""
+
+    code: str
+    display: str
+    subtype: str
+    subtype_display: str
 
 
 class AuditKind(StrEnum):
@@ -44,6 +63,10 @@ class AuditKind(StrEnum):
     DELIVER = "deliver"
     VIEW_RESULT = "view result"
     QUERY = "query"
+    FEEDBACK = "feedback"
+    SIGN_IN = "sign in"
+    SIGN_OUT = "sign out"
+    BREAK_GLASS = "break glass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,10 @@ class AuditFact:
         What more there is to know, such as model, result and destination.
     query
         Of a search.
+    client
+        The system that asked for the user; empty where the user asked by hand.
+    emergency
+        Whether access is by breaking the glass: purpose of use BTG in place of treatment.
     """
 
     kind: AuditKind
@@ -82,6 +109,20 @@ class AuditFact:
     outcome_text: str = ""
     detail: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
+    client: str = ""
+    emergency: bool = False
+
+
+_SECURITY = {
+    AuditKind.SIGN_IN: _SecurityEvent("110114", "User Authentication", "110122", "Login"),
+    AuditKind.SIGN_OUT: _SecurityEvent("110114", "User Authentication", "110123", "Logout"),
+    AuditKind.BREAK_GLASS: _SecurityEvent(
+        "110113", "Security Alert", "110127", "Emergency Override Started"
+    ),
+}
+_ACTIONS = {AuditKind.ANALYSE: "C", AuditKind.FEEDBACK: "C"} | dict.fromkeys(
+    (AuditKind.QUERY, *_SECURITY), "E"
+)
 
 
 def audit_event(fact: AuditFact, site: Site) -> bytes:
@@ -100,25 +141,18 @@ def audit_event(fact: AuditFact, site: Site) -> bytes:
 
 
 def _event(fact: AuditFact, site: Site) -> dict[str, object]:
-    disclosed = fact.kind is AuditKind.DELIVER
     event: dict[str, object] = {"resourceType": "AuditEvent"}
-    if fact.outcome_code == "0":
+    if fact.outcome_code == "0" and fact.kind not in _SECURITY:
         event["meta"] = {"profile": [_profile(fact)]}
-    event["type"] = (
-        {"system": codes.DCM, "code": "110106", "display": "Export"}
-        if disclosed
-        else {
-            "system": f"{codes.HL7_BASE}/audit-event-type",
-            "code": "rest",
-            "display": "RESTful Operation",
-        }
-    )
+    event["type"] = _type(fact.kind)
     event["subtype"] = [_subtype(fact.kind)]
-    event["action"] = {AuditKind.ANALYSE: "C", AuditKind.QUERY: "E"}.get(fact.kind, "R")
+    event["action"] = _ACTIONS.get(fact.kind, "R")
     event["recorded"] = fact.recorded.astimezone(UTC).isoformat(timespec="milliseconds")
     event["outcome"] = fact.outcome_code
     if fact.outcome_text:
         event["outcomeDesc"] = fact.outcome_text
+    if fact.kind is AuditKind.BREAK_GLASS:
+        event["purposeOfEvent"] = [{"coding": [_BREAK_THE_GLASS]}]
     event["agent"] = _agents(fact, site)
     event["source"] = {
         "site": site.name,
@@ -133,14 +167,31 @@ def _profile(fact: AuditFact) -> str:
     patient = "Patient" if fact.patient_id else ""
     if fact.kind is AuditKind.DELIVER:
         return f"{_BALP}.PrivacyDisclosure.Source"
-    verb = {AuditKind.ANALYSE: "Create", AuditKind.QUERY: "Query"}.get(fact.kind, "Read")
+    created = {AuditKind.ANALYSE: "Create", AuditKind.FEEDBACK: "Create"}
+    verb = (created | {AuditKind.QUERY: "Query"}).get(fact.kind, "Read")
     return f"{_BALP}.{patient}{verb}"
+
+
+def _type(kind: AuditKind) -> dict[str, str]:
+    if kind is AuditKind.DELIVER:
+        return {"system": codes.DCM, "code": "110106", "display": "Export"}
+    if security := _SECURITY.get(kind):
+        return {"system": codes.DCM, "code": security.code, "display": security.display}
+    return {
+        "system": f"{codes.HL7_BASE}/audit-event-type",
+        "code": "rest",
+        "display": "RESTful Operation",
+    }
 
 
 def _subtype(kind: AuditKind) -> dict[str, str]:
     if kind is AuditKind.DELIVER:
         return {"system": f"{codes.HL7_BASE}/iso-21089-lifecycle", "code": "disclose"}
-    verb = {AuditKind.ANALYSE: "create", AuditKind.QUERY: "search"}.get(kind, "read")
+    if security := _SECURITY.get(kind):
+        display = security.subtype_display
+        return {"system": codes.DCM, "code": security.subtype, "display": display}
+    created = {AuditKind.ANALYSE: "create", AuditKind.FEEDBACK: "create"}
+    verb = (created | {AuditKind.QUERY: "search"}).get(kind, "read")
     return {"system": _RESTFUL, "code": verb}
 
 
@@ -158,7 +209,7 @@ def _agents(fact: AuditFact, site: Site) -> list[dict[str, object]]:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION)]
         case AuditKind.VIEW_RESULT:
             return [_in_role(partner, _DESTINATION), _in_role(radcds, _SOURCE), _user(fact)]
-        case AuditKind.QUERY:
+        case _:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION), _user(fact)]
 
 
@@ -167,7 +218,7 @@ def _other_party(fact: AuditFact) -> str:
         AuditKind.READ_STUDY: "image archive",
         AuditKind.DELIVER: fact.detail.get("destination", "destination"),
         AuditKind.ANALYSE: fact.detail.get("model", "AI engine"),
-    }.get(fact.kind, fact.user)
+    }.get(fact.kind, fact.client or fact.user)
 
 
 def _radcds(site: Site) -> dict[str, object]:
@@ -190,7 +241,9 @@ def _user(fact: AuditFact) -> dict[str, object]:
         "code": "IRCP",
         "display": "information recipient",
     }
-    purpose = {"system": f"{codes.HL7_BASE}/v3-ActReason", "code": "TREAT"}
+    treatment = {"system": f"{codes.HL7_BASE}/v3-ActReason", "code": "TREAT"}
+    in_emergency = fact.emergency or fact.kind is AuditKind.BREAK_GLASS
+    purpose = _BREAK_THE_GLASS if in_emergency else treatment
     return {
         "type": {"coding": [participation]},
         "who": {"identifier": {"value": fact.user}},
@@ -208,6 +261,9 @@ def _entities(fact: AuditFact, site: Site) -> list[dict[str, object]]:
     if fact.kind is AuditKind.QUERY:
         query = base64.b64encode(fact.query.encode()).decode("ascii")
         entities.append({**_entity_kind("2", "24"), "query": query})
+    elif fact.kind in {AuditKind.SIGN_IN, AuditKind.SIGN_OUT}:
+        session = {"display": "session of a person"}
+        entities.append({"what": session, **_entity_kind("4", "20"), **_detail(fact)})
     else:
         entities.append({"what": _what(fact), **_entity_kind("2", "4"), **_detail(fact)})
     return entities

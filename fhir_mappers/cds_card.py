@@ -2,11 +2,14 @@
 
 References
 ----------
-CDS Hooks 2.0: card.summary (under 140 characters), card.indicator, card.source, card.links.
+CDS Hooks 2.0: card.summary (under 140 characters), card.indicator, card.source, card.links,
+card.overrideReasons; Da Vinci CRD 2.2 ``davinci-crd.associated-resource``.
 """
 
 import re
 import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
 from fhir_mappers import codes
@@ -15,6 +18,7 @@ from fhir_mappers.study import Study
 from fhir_mappers.wording import DISCLAIMER, figures, headline, model_line
 
 _LONGEST_SUMMARY = 139
+_LONGEST_ORDER_NAME = 120
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -50,7 +54,7 @@ def card_response(study: Study, outcome: Outcome, *, context: ReportContext) -> 
     }
 
 
-def pending_card(result_id: str, site: Site) -> dict[str, object]:
+def pending_card(result_id: str, site: Site) -> dict[str, Any]:
     """Give the card of a study that waits for its analysis: a result that is not there yet."""
     return _card(
         result_id,
@@ -61,9 +65,53 @@ def pending_card(result_id: str, site: Site) -> dict[str, object]:
     )
 
 
+def recent_imaging_card(seed: str, recent: Sequence[tuple[str, str]], site: Site) -> dict[str, Any]:
+    """Give the card that says which imaging was done lately, before more is ordered.
+
+    Parameters
+    ----------
+    seed
+        UUID from which the card's own is derived, so that a repeat is the same card.
+    recent
+        Modality and date of each study, both in words; at least one.
+    site
+        Whose server this is.
+    """
+    count = len(recent)
+    noun = "imaging study was" if count == 1 else "imaging studies were"
+    summary = _within(f"{count} {noun} done lately: {', '.join(' '.join(each) for each in recent)}")
+    lines = ["Done lately for this patient:", ""]
+    lines += [f"- {_plain(modality)}, {_plain(taken)}" for modality, taken in recent]
+    lines += ["", "Consider whether the new order adds to it."]
+    card = _card(seed, site, summary=summary, indicator="info", detail="\n".join(lines))
+    del card["links"]
+    return card
+
+
+def about_orders(card: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give a card that names the orders it is about, in words and as references."""
+    references = [f"{each['resourceType']}/{each['id']}" for each in orders if each.get("id")]
+    names = [_order_name(each) for each in orders]
+    named = f"{card['detail']}\n\nAbout the order: {'; '.join(names)}"
+    if not references:
+        return {**card, "detail": named}
+    extension = {"davinci-crd.associated-resource": references}
+    return {**card, "detail": named, "extension": extension}
+
+
+def _order_name(order: Mapping[str, Any]) -> str:
+    code = order.get("code")
+    coded = code if isinstance(code, dict) else {}
+    codings = coded.get("coding")
+    first = codings[0] if isinstance(codings, list) and codings else {}
+    display = first.get("display") if isinstance(first, dict) else ""
+    name = coded.get("text") or display or order.get("id") or "without a name"
+    return _plain(str(name)[:_LONGEST_ORDER_NAME])
+
+
 def _card(
     result_id: str, site: Site, *, summary: str, indicator: str, detail: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         "uuid": str(uuid.uuid5(uuid.UUID(result_id), f"card|{indicator}|{summary}")),
         "summary": summary,
@@ -77,12 +125,22 @@ def _card(
                 "display": codes.IMAGING_STUDY_REPORT[1],
             },
         },
+        "overrideReasons": [
+            {"code": code, "system": codes.NON_ADHERENCE, "display": display}
+            for code, display in codes.OVERRIDE_REASONS.items()
+        ],
         "links": [
             {
-                "label": "Open the study",
+                "label": "Open in radcds",
+                "url": f"{site.base_url}/launch",
+                "type": "smart",
+                "appContext": result_id,
+            },
+            {
+                "label": "Open the study in a window of its own",
                 "url": f"{site.base_url}/studies/{result_id}",
                 "type": "absolute",
-            }
+            },
         ],
     }
 

@@ -73,6 +73,22 @@ _TABLE = (
 FINDINGS = {row.label: row for row in _TABLE}
 
 
+NON_ADHERENCE = f"{HL7_BASE}/non-adherence-reason-codes"
+OVERRIDE_REASONS = {
+    "cds-not-applicable": "PC CDS does not apply to patient",
+    "cds-suboptimal-context": "PC CDS delivered in suboptimal context",
+    "recipient-disagrees-evidence": (
+        "Recipient disagrees with recommendation because of issues with the evidence"
+    ),
+    "recipient-concerns-outcomes": "Recipient has concerns regarding potential health outcomes",
+    "does-not-align-preferences": (
+        "Recommendation does not align with patient preferences or values"
+    ),
+    "action-completed": "Recommended action was already completed",
+}
+"""Of the clinical selection of CDS Hooks 3.0.0-ballot; displays as in that code system."""
+
+
 def finding(label: str) -> FindingCode:
     """Give the code of a finding; one that is not in the table is text only."""
     unknown = FindingCode(label, label.replace("_", " ").capitalize(), None, None, _TEXT_ONLY)

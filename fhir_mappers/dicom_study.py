@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
+from fhir_mappers.dicom_json import CONTROL, Attributes, integer, text, values
 from fhir_mappers.errors import InvalidStudy
 from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
 
@@ -13,9 +14,6 @@ _LONGEST_UID = 64
 _DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-Attributes = Mapping[str, object]
 
 
 def check_uid(value: str, attribute: str) -> str:
@@ -61,23 +59,24 @@ def study_of(metadata: Sequence[Attributes], *, timezone: str) -> Study:
         raise InvalidStudy(msg)
     first = metadata[0]
     for tag, name in (("0020000D", "Study Instance UID"), ("00100020", "Patient ID")):
-        if any(_text(each, tag) != _text(first, tag) for each in metadata):
+        if any(text(each, tag) != text(first, tag) for each in metadata):
             msg = f"the instances of the study disagree about {name}"
             raise InvalidStudy(msg)
     return Study(
-        study_instance_uid=check_uid(_text(first, "0020000D"), "Study Instance UID"),
-        accession_number=_text(first, "00080050"),
+        study_instance_uid=check_uid(text(first, "0020000D"), "Study Instance UID"),
+        accession_number=text(first, "00080050"),
         patient=Patient(
-            patient_id=_text(first, "00100020"),
-            issuer=_text(first, "00100021"),
+            patient_id=text(first, "00100020"),
+            issuer=text(first, "00100021"),
             name=_person_name(first, "00100010"),
-            birth_date=_iso_date(_text(first, "00100030")),
-            sex=_sex(_text(first, "00100040")),
+            birth_date=_iso_date(text(first, "00100030")),
+            sex=_sex(text(first, "00100040")),
         ),
         started=_started(first, timezone),
-        description=_text(first, "00081030"),
+        description=text(first, "00081030"),
         referring_physician=_person_name(first, "00080090"),
         series=_series(metadata),
+        institution=text(first, "00080080"),
     )
 
 
@@ -90,7 +89,7 @@ def unidentified_study(study_instance_uid: str) -> Study:
 def _series(metadata: Sequence[Attributes]) -> tuple[Series, ...]:
     members: dict[str, list[Attributes]] = {}
     for each in metadata:
-        uid = check_uid(_text(each, "0020000E"), "Series Instance UID")
+        uid = check_uid(text(each, "0020000E"), "Series Instance UID")
         members.setdefault(uid, []).append(each)
     series = [_one_series(uid, instances) for uid, instances in members.items()]
     return tuple(sorted(series, key=lambda s: (_order(s.series_number), s.series_instance_uid)))
@@ -104,26 +103,26 @@ def _one_series(uid: str, members: Sequence[Attributes]) -> Series:
     first = members[0]
     return Series(
         series_instance_uid=uid,
-        modality=_text(first, "00080060").upper(),
-        body_part=_text(first, "00180015").upper(),
-        description=_text(first, "0008103E"),
-        series_number=_integer(first, "00200011"),
+        modality=text(first, "00080060").upper(),
+        body_part=text(first, "00180015").upper(),
+        description=text(first, "0008103E"),
+        series_number=integer(first, "00200011"),
         instances=tuple(instances),
     )
 
 
 def _instance(attributes: Attributes) -> Instance:
-    rows, columns = _integer(attributes, "00280010") or 0, _integer(attributes, "00280011") or 0
-    frames = _integer(attributes, "00280008")
+    rows, columns = integer(attributes, "00280010") or 0, integer(attributes, "00280011") or 0
+    frames = integer(attributes, "00280008")
     return Instance(
-        sop_instance_uid=check_uid(_text(attributes, "00080018"), "SOP Instance UID"),
-        sop_class_uid=_text(attributes, "00080016"),
-        instance_number=_integer(attributes, "00200013"),
+        sop_instance_uid=check_uid(text(attributes, "00080018"), "SOP Instance UID"),
+        sop_class_uid=text(attributes, "00080016"),
+        instance_number=integer(attributes, "00200013"),
         rows=rows,
         columns=columns,
         number_of_frames=(1 if frames is None else frames) if rows and columns else 0,
-        image_type=tuple(str(value).upper() for value in _values(attributes, "00080008")),
-        view_position=_text(attributes, "00185101").upper(),
+        image_type=tuple(str(value).upper() for value in values(attributes, "00080008")),
+        view_position=text(attributes, "00185101").upper(),
     )
 
 
@@ -132,37 +131,17 @@ def _order(number: int | None) -> tuple[bool, int]:
     return number is None, number or 0
 
 
-def _values(attributes: Attributes, tag: str) -> Sequence[object]:
-    element = attributes.get(tag)
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    return [value for value in values if value is not None] if isinstance(values, list) else []
-
-
-def _text(attributes: Attributes, tag: str) -> str:
-    """Give the first value as text without control characters; empty where there is none."""
-    values = _values(attributes, tag)
-    usable = values and isinstance(values[0], str | int | float)
-    return _CONTROL.sub("", str(values[0])).strip() if usable else ""
-
-
-def _integer(attributes: Attributes, tag: str) -> int | None:
-    try:
-        return int(_text(attributes, tag))
-    except ValueError:
-        return None
-
-
 def _person_name(attributes: Attributes, tag: str) -> PersonName:
     """Split a PN: the alphabetic group, else the ideographic, else the phonetic."""
-    values = _values(attributes, tag)
-    groups = values[0] if values else None
+    named = values(attributes, tag)
+    groups = named[0] if named else None
     if not isinstance(groups, Mapping):
         return PersonName()
-    text = next(
+    name = next(
         (str(groups[key]) for key in ("Alphabetic", "Ideographic", "Phonetic") if groups.get(key)),
         "",
     )
-    parts = [_CONTROL.sub("", part).strip() for part in text.split("^")]
+    parts = [CONTROL.sub("", part).strip() for part in name.split("^")]
     return PersonName(*(parts + [""] * 5)[:5])
 
 
@@ -180,11 +159,11 @@ def _iso_date(value: str) -> str | None:
 
 def _started(attributes: Attributes, zone: str) -> datetime | None:
     """Join date and time with an offset: never naive, or nothing."""
-    day = _iso_date(_text(attributes, "00080020"))
+    day = _iso_date(text(attributes, "00080020"))
     if day is None:
         return None
     started = datetime.fromisoformat(day)
-    match = _TIME.fullmatch(_text(attributes, "00080030"))
+    match = _TIME.fullmatch(text(attributes, "00080030"))
     if match:
         hour, minute, second, fraction = match.groups()
         try:
@@ -197,7 +176,7 @@ def _started(attributes: Attributes, zone: str) -> datetime | None:
 
 
 def _offset(attributes: Attributes) -> timezone | None:
-    match = _OFFSET.fullmatch(_text(attributes, "00080201"))
+    match = _OFFSET.fullmatch(text(attributes, "00080201"))
     if not match:
         return None
     sign, hours, minutes = match.groups()

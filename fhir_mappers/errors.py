@@ -5,6 +5,7 @@
     MapperError
     ├── InvalidStudy       metadata that no valid study can have, such as a UID with ``../``
     ├── ImageDeclined      an instance is no input for the model; carries the coded reason
+    ├── InvalidHookCall    a CDS Hooks call that breaks a rule (``hook_call``)
     └── InvalidMessage     what would be published breaks a rule of its format
 """
 

@@ -5,7 +5,15 @@ from typing import Literal
 from fhir_mappers.fhir_json import emitted
 
 IssueCode = Literal[
-    "invalid", "not-found", "not-supported", "exception", "transient", "security", "too-long"
+    "exception",
+    "forbidden",
+    "invalid",
+    "not-found",
+    "not-supported",
+    "required",
+    "security",
+    "too-long",
+    "transient",
 ]
 
 

@@ -19,7 +19,7 @@ from fhir_mappers.acquisition import age_band, pixel_spacing_mm, subject, text, 
 from fhir_mappers.errors import ImageDeclined
 
 _MOST_PIXEL_BYTES = 512 * 1024 * 1024
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     AttributeError,
     IndexError,
     KeyError,
@@ -82,10 +82,10 @@ def _shown(dataset: Dataset) -> _Floats:
         stored = dataset.pixel_array
         padding = _padding(dataset, stored)
         shown = _windowed(dataset, _rescaled(dataset, stored), padding)
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         msg = "The pixel data are damaged and cannot be decoded."
         raise ImageDeclined(Reason.UNREADABLE, msg) from error
-    if _inverted(dataset):
+    if is_inverted(dataset):
         shown = np.float32(1.0) - shown
     if padding is not None:
         shown[padding] = 0.0
@@ -95,31 +95,45 @@ def _shown(dataset: Dataset) -> _Floats:
 
 
 def _check_header(dataset: Dataset) -> None:
-    """Refuse what must not reach a decoder.
+    """Refuse what must not reach a decoder, and what the model does not read.
 
     Raises
     ------
     ImageDeclined
         With the coded reason.
     """
+    check_decodable(dataset)
+    frames = _number(dataset, "NumberOfFrames", 1)
+    if frames > 1:
+        msg = f"The image has {frames} frames; the model reads single ones."
+        raise ImageDeclined(Reason.MULTI_FRAME, msg)
+    if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
+        msg = "A raw image (FOR PROCESSING); the model reads images for presentation."
+        raise ImageDeclined(Reason.POOR_QUALITY, msg)
+
+
+def check_decodable(dataset: Dataset) -> None:
+    """Refuse what must not reach a decoder.
+
+    Raises
+    ------
+    ImageDeclined
+        With the coded reason: no pixels, no size or one beyond the budget, colour, or a transfer
+        syntax that nothing here decodes.
+    """
     if "PixelData" not in dataset:
         raise ImageDeclined(Reason.NO_IMAGE, "The instance has no pixel data.")
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
     frames, samples = _number(dataset, "NumberOfFrames", 1), _number(dataset, "SamplesPerPixel", 1)
-    if frames > 1:
-        msg = f"The image has {frames} frames; the model reads single ones."
-        raise ImageDeclined(Reason.MULTI_FRAME, msg)
     if rows * columns * max(samples, 1) * max(_number(dataset, "BitsAllocated"), 8) == 0:
         raise ImageDeclined(Reason.UNREADABLE, "The header gives the image no size.")
-    if rows * columns * samples * _number(dataset, "BitsAllocated") // 8 > _MOST_PIXEL_BYTES:
+    size = rows * columns * samples * max(frames, 1) * _number(dataset, "BitsAllocated") // 8
+    if size > _MOST_PIXEL_BYTES:
         msg = f"The header claims {rows} by {columns} pixels, more than radcds decodes."
         raise ImageDeclined(Reason.UNREADABLE, msg)
     photometric = text(dataset, "PhotometricInterpretation")
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         raise ImageDeclined(Reason.POOR_QUALITY, "A colour image; the model reads greyscale ones.")
-    if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
-        msg = "A raw image (FOR PROCESSING); the model reads images for presentation."
-        raise ImageDeclined(Reason.POOR_QUALITY, msg)
     _check_transfer_syntax(dataset)
 
 
@@ -238,7 +252,7 @@ def _first_number(dataset: Dataset, keyword: str) -> float | None:
         return None
 
 
-def _inverted(dataset: Dataset) -> bool:
+def is_inverted(dataset: Dataset) -> bool:
     """Whether low values are to be shown bright.
 
     MONOCHROME1 says so, an INVERSE shape says so, and where a DX image carries both they say the

@@ -96,10 +96,12 @@ class Study:
         Referring Physician's Name (0008,0090).
     series
         Ordered by series number, then UID.
+    institution
+        Institution Name (0008,0080), or empty: says which centre took the images.
 
     References
     ----------
-    DICOM PS3.3 C.7.1.1, C.7.2.1, C.7.3.1.
+    DICOM PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.5.1.
     """
 
     study_instance_uid: str
@@ -109,6 +111,7 @@ class Study:
     description: str
     referring_physician: PersonName
     series: tuple[Series, ...]
+    institution: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:

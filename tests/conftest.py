@@ -1,11 +1,13 @@
 """Shared fixtures: real images, the shipped model, golden files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
 import pytest
+from browsing import FLAGS, chromium
+from playwright.sync_api import Browser, sync_playwright
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
@@ -57,3 +59,11 @@ def golden() -> Callable[[str, bytes], None]:
 @pytest.fixture
 def rg1_image(rg1: Dataset) -> Image:
     return image(rg1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield started
+        started.close()

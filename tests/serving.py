@@ -1,24 +1,80 @@
 """A web application over stand-ins, for tests."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 from flask.testing import FlaskClient
+from joserfc.jwk import ECKey, RSAKey
+from pydicom.dataset import Dataset
 from studies import ISSUED, MODEL, OUTCOMES, STUDY_UID, chest_image, chest_instance, chest_study
 from studies import site as example_site
 
 from ai_engine.result import TriageResult
-from cds_server.access import Access
-from cds_server.adapters.in_memory import InMemoryAuditTrail, InMemoryResultStore
+from cds_server.access import Access, Stores
+from cds_server.adapters.bounded_http import BoundedHttp
+from cds_server.adapters.https_key_source import HttpsKeySource
+from cds_server.adapters.in_memory import (
+    InMemoryArchive,
+    InMemoryAuditTrail,
+    InMemoryFeedbackStore,
+    InMemoryResultStore,
+    InMemorySessionStore,
+)
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.app import create_app
-from cds_server.ports import StoredResult
+from cds_server.hooks.answers import HookAnswers
+from cds_server.network import Network, Role
+from cds_server.oauth.access_tokens import AccessTokens
+from cds_server.oauth.client_token import ClientTokens
+from cds_server.oauth.signing_keys import KeyRing
+from cds_server.oauth.smart_client import SmartClient
+from cds_server.ports import Clock, StoredResult
+from cds_server.sessions import Limits, Person, Sessions
+from cds_server.study_images import ArchiveImages
+from cds_server.viewer import PatientScope
+from cds_server.web.doors import Keys, cookie_name
+from cds_server.worklist import Placing
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import DisplayMode, ReportContext
 from fhir_mappers.report_set import report_set
-from smart_app.pages import error_page, pages
+from smart_app.launching import Launching
+from smart_app.pages import StudyPages, pages
+from smart_app.rendering import error_page
+from smart_app.routes import ROUTES
+from smart_app.sign_in import WaysIn, sign_in
+
+TOKEN = "the token that radcds serve printed"  # noqa: S105 - of tests
+SIGNING = {
+    "ES384": ECKey.generate_key("P-384"),
+    "RS384": RSAKey.generate_key(2048),
+}
+
+
+class OneToken:
+    """The local token of tests."""
+
+    def __init__(self, token: str = TOKEN) -> None:
+        self.token = token
+
+    def opens(self, token: str) -> bool:
+        return bool(self.token) and token == self.token
+
+
+class LocalClient(FlaskClient):
+    """Whoever started the server: shows the local token, unless a test shows something else."""
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        headers = dict(kwargs.pop("headers", None) or {})
+        headers.setdefault("Authorization", f"Bearer {TOKEN}")
+        if headers["Authorization"] == "":
+            del headers["Authorization"]
+        return super().open(*args, headers=headers, **kwargs)
 
 
 @dataclass
@@ -36,47 +92,146 @@ class TickingClock:
 class Serving:
     """An application with one study per outcome."""
 
-    def __init__(self, folder: Path, mode: DisplayMode = DisplayMode.OVERLAY) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: DisplayMode = DisplayMode.OVERLAY,
+        tokens: ClientTokens | None = None,
+        *,
+        network: Network | None = None,
+        base_url: str = "https://radcds.example.org",
+        transport: httpx.BaseTransport | None = None,
+        archive: InMemoryArchive | None = None,
+        local: str = TOKEN,
+        clock: Clock | None = None,
+    ) -> None:
+        network = network or Network()
+        self.clock = clock or TickingClock()
         self.trail = InMemoryAuditTrail()
-        self.store = InMemoryResultStore(self.trail)
+        self.store = InMemoryResultStore(self.trail, Placing(network))
+        self.feedback = InMemoryFeedbackStore(self.store)
+        self.session_store = InMemorySessionStore(self.trail)
         self.repository = SqlFhirRepository(open_engine(folder / "radcds.sqlite"))
-        self.site = example_site(mode)
+        self.archive = archive or InMemoryArchive()
+        self.site = dataclasses.replace(example_site(mode), base_url=base_url)
         self.checks = {"database": "ok"}
-        access = Access(
-            store=self.store,
-            repository=self.repository,
+        self.local = OneToken(local)
+        self.access = Access(
+            Stores(self.store, self.store, self.repository, self.feedback, self.session_store),
             trail=self.trail,
             site=self.site,
-            clock=TickingClock(),
+            clock=self.clock,
         )
-        self.app = create_app(
-            access=access,
-            readiness=lambda: self.checks,
-            pages=[pages(access)],
-            page_of=error_page,
-            software_version="0.1.0",
-            cors_origins=("https://ehr.example.org",),
-        )
+        self._build(network, tokens, transport)
         self.client: FlaskClient = self.app.test_client()
 
-    def add(self, name: str, number: int = 0) -> str:
+    def _build(
+        self,
+        network: Network,
+        tokens: ClientTokens | None,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        http = BoundedHttp(transport)
+        ring = KeyRing(SIGNING)
+        jwks_url = f"{self.site.base_url}/.well-known/jwks.json"
+        smart = {
+            ehr.fhir_base_url: SmartClient(
+                ehr,
+                http=http,
+                keys=ring,
+                jwks_url=jwks_url,
+                redirect_uri=f"{self.site.base_url}/callback",
+                clock=self.clock,
+            )
+            for ehr in network.ehrs
+            if ehr.smart
+        }
+        self.sessions = Sessions(
+            self.session_store, smart=smart, site=self.site, limits=Limits(), clock=self.clock
+        )
+        access_tokens = AccessTokens(
+            network.token_issuers,
+            http=http,
+            keys_source=HttpsKeySource(transport),
+            keys=ring,
+            jwks_url=jwks_url,
+            clock=self.clock,
+        )
+        ways = WaysIn(
+            launching=Launching(
+                network=network,
+                smart=smart,
+                http=http,
+                sessions=self.sessions,
+                store=self.session_store,
+                access=self.access,
+                clock=self.clock,
+            ),
+            sessions=self.sessions,
+            access=self.access,
+            network=network,
+            local=self.local,
+            keys=ring,
+            session_longest_s=3600,
+        )
+        shown = StudyPages(
+            self.access,
+            images=ArchiveImages(self.archive, timezone="UTC"),
+            network=network,
+            clock=self.clock,
+            images_open_for=timedelta(minutes=15),
+        )
+        self.app = create_app(
+            access=self.access,
+            answers=HookAnswers(self.access, http=http, smart=smart, clock=self.clock),
+            routes=ROUTES,
+            keys=Keys(tokens, access_tokens, self.local, self.sessions),
+            network=network,
+            readiness=lambda: self.checks,
+            pages=[sign_in(ways), pages(shown)],
+            page_of=error_page,
+            software_version="0.1.0",
+        )
+        self.app.test_client_class = LocalClient
+
+    def sign_in(
+        self,
+        role: Role = Role.OPERATOR,
+        *,
+        centres: Sequence[str] = (),
+        patient: PatientScope | None = None,
+        client: FlaskClient | None = None,
+        user: str = "Practitioner/1",
+    ) -> str:
+        """Sign a person in and give the address below which the session's pages are."""
+        person = Person(user, "Dr Test", role, frozenset(centres), patient)
+        begun, secret = self.sessions.begin(person, address="127.0.0.1", ehr=None, tokens=None)
+        (client or self.client).set_cookie(
+            cookie_name(begun.handle), secret, domain="localhost", secure=False
+        )
+        return f"/app/{begun.handle}"
+
+    def add(self, name: str, number: int = 0, dataset: Dataset | None = None, **study: Any) -> str:
         """Store one study with the named outcome and give its id."""
         uid = f"{STUDY_UID}.{number}"
         outcome = OUTCOMES[name]
         identifier = result_id(uid, MODEL.sha256)
         context = ReportContext(identifier, self.site, MODEL, ISSUED, "0.1.0", {"status": "demo"})
         analysed = isinstance(outcome, TriageResult)
-        study = chest_study(study_instance_uid=uid)
+        noticed = chest_study(study_instance_uid=uid, **study)
+        source = dataset or chest_instance()
         artefacts = report_set(
-            study,
+            noticed,
             outcome,
             context=context,
-            source=chest_instance() if analysed else None,
+            source=source if analysed else None,
             image=chest_image() if analysed else None,
         )
         self.store.notice(identifier, uid, ISSUED + timedelta(minutes=number))
         self.store.save(
-            StoredResult(identifier, study, outcome, ISSUED, {"infer": 0.02}),
+            StoredResult(
+                identifier, noticed, outcome, ISSUED, {"infer": 0.02}, str(source.SOPInstanceUID)
+            ),
             artefacts,
             original_png=b"\x89PNG",
             audit_events=[],
@@ -88,5 +243,6 @@ class Serving:
     def queue(self, number: int = 99) -> str:
         """Notice a study that is not read yet."""
         identifier = result_id(f"{STUDY_UID}.{number}", MODEL.sha256)
-        self.store.notice(identifier, f"{STUDY_UID}.{number}", ISSUED)
+        uid = f"{STUDY_UID}.{number}"
+        self.store.notice(identifier, uid, ISSUED + timedelta(minutes=number))
         return identifier

@@ -3,14 +3,18 @@
 For tests only: ``bootstrap`` builds none of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydicom.dataset import Dataset
 
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
+from cds_server.feedback import CardFeedback, IssuedCard, Verdict
 from cds_server.ports import FileProblem, StoredResult, StudyEntry, StudyState
+from cds_server.session import PendingLaunch, Session
+from cds_server.worklist import Placing, WorklistPage, WorklistQuery, order
 from fhir_mappers.report_context import ReportSet
 
 
@@ -98,6 +102,7 @@ class InMemoryResultStore:
     """A result store whose audit leaves go to the given trail."""
 
     trail: InMemoryAuditTrail = field(default_factory=InMemoryAuditTrail)
+    placing: Placing = field(default_factory=Placing)
     lines: dict[str, StudyEntry] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sets: dict[str, ReportSet] = field(default_factory=dict)
@@ -106,8 +111,16 @@ class InMemoryResultStore:
         """Remember a study."""
         if result_id in self.lines:
             return False
+        for earlier in self.entries_of_study(study_instance_uid):
+            self.lines[earlier.result_id] = replace(earlier, superseded=True)
         self.lines[result_id] = StudyEntry(
-            result_id, study_instance_uid, noticed_at, StudyState.QUEUED, None, {}
+            result_id,
+            study_instance_uid,
+            noticed_at,
+            StudyState.QUEUED,
+            None,
+            {},
+            self.placing.due(noticed_at, None),
         )
         return True
 
@@ -132,7 +145,13 @@ class InMemoryResultStore:
             result=stored,
             state=StudyState.READ if destinations else StudyState.PUBLISHED,
             delivered=dict.fromkeys(destinations, False),
+            due=self.placing.due(self.lines[stored.result_id].noticed_at, stored),
+            centre=self.placing.centre(stored),
         )
+
+    def progress(self, result_id: str, state: StudyState) -> None:
+        """Note how far a study is."""
+        self.lines[result_id] = replace(self.lines[result_id], state=state)
 
     def mark_delivered(self, result_id: str, destination: str) -> None:
         """Note an acknowledgement."""
@@ -167,6 +186,18 @@ class InMemoryResultStore:
         ]
         return sorted(own, key=lambda line: line.noticed_at, reverse=True)
 
+    def entries_of_study(self, study_instance_uid: str) -> Sequence[StudyEntry]:
+        """Give every result of one study, latest first."""
+        own = [e for e in self.lines.values() if e.study_instance_uid == study_instance_uid]
+        return sorted(own, key=lambda line: line.noticed_at, reverse=True)
+
+    def worklist(self, query: WorklistQuery) -> WorklistPage:
+        """Give the lines of a worklist in the order of reading."""
+        admitted = sorted((e for e in self.lines.values() if query.admits(e)), key=order)
+        counts = Counter(entry.rank for entry in admitted)
+        shown = admitted[: query.limit]
+        return WorklistPage(shown, len(admitted) - len(shown), counts)
+
     def artefact(self, result_id: str, name: str) -> bytes:
         """Give one artefact.
 
@@ -192,3 +223,131 @@ class InMemoryResultStore:
             msg = "no result is stored under this identifier"
             raise ResultNotFound(msg)
         return self.sets[result_id]
+
+
+@dataclass
+class InMemoryFeedbackStore:
+    """What people said, beside an in-memory result store."""
+
+    results: InMemoryResultStore
+    cards: dict[str, IssuedCard] = field(default_factory=dict)
+    said: list[CardFeedback] = field(default_factory=list)
+    given: list[Verdict] = field(default_factory=list)
+
+    def issue(self, cards: Sequence[IssuedCard], audit_events: Sequence[bytes]) -> None:
+        """Remember cards."""
+        self.results.trail.record(audit_events)
+        for card in cards:
+            self.cards.setdefault(card.uuid, card)
+
+    def card(self, uuid: str) -> IssuedCard | None:
+        """Give a card."""
+        return self.cards.get(uuid)
+
+    def add_feedback(
+        self, items: Sequence[CardFeedback], leaf: Callable[[CardFeedback], bytes]
+    ) -> int:
+        """Keep what is new."""
+        known = {(each.card, each.outcome, each.at) for each in self.said}
+        new = {(each.card, each.outcome, each.at): each for each in items}
+        fresh = [each for key, each in new.items() if key not in known]
+        self.results.trail.record([leaf(each) for each in fresh])
+        self.said += fresh
+        return len(fresh)
+
+    def feedback(self, card: str) -> Sequence[CardFeedback]:
+        """Give what was said of a card, oldest first."""
+        return sorted((each for each in self.said if each.card == card), key=lambda each: each.at)
+
+    def add_verdict(self, verdict: Verdict, audit_events: Sequence[bytes]) -> None:
+        """Keep a verdict and close the study."""
+        self.results.trail.record(audit_events)
+        self.given.append(verdict)
+        line = self.results.lines[verdict.result_id]
+        closed_at = line.closed_at or verdict.at
+        self.results.lines[verdict.result_id] = replace(line, closed_at=closed_at)
+
+    def verdicts(self, result_id: str) -> Sequence[Verdict]:
+        """Give the verdicts on a result, oldest first."""
+        return [each for each in self.given if each.result_id == result_id]
+
+
+@dataclass
+class InMemorySessionStore:
+    """Launches and sessions of one process."""
+
+    trail: InMemoryAuditTrail = field(default_factory=InMemoryAuditTrail)
+    launches: dict[str, PendingLaunch] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    refreshing: dict[str, datetime] = field(default_factory=dict)
+    grants: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
+
+    def add_launch(self, launch: PendingLaunch) -> None:
+        """Remember a launch."""
+        self.launches[launch.state] = launch
+
+    def take_launch(self, state: str) -> PendingLaunch | None:
+        """Give a launch once."""
+        return self.launches.pop(state, None)
+
+    def add(self, session: Session, audit_events: Sequence[bytes]) -> None:
+        """Begin a session."""
+        self.trail.record(audit_events)
+        self.sessions[session.handle] = session
+
+    def session(self, handle: str) -> Session | None:
+        """Give a session."""
+        return self.sessions.get(handle)
+
+    def seen(self, handle: str, at: datetime) -> None:
+        """Note that a session was used."""
+        self.sessions[handle] = replace(self.sessions[handle], seen_at=at)
+
+    def claim_refresh(self, handle: str, now: datetime, until: datetime) -> bool:
+        """Let one caller renew."""
+        if self.refreshing.get(handle, now) > now:
+            return False
+        self.refreshing[handle] = until
+        return True
+
+    def renew(
+        self, handle: str, *, access_token: str, refresh_token: str, access_until: datetime
+    ) -> None:
+        """Replace the tokens."""
+        self.sessions[handle] = replace(
+            self.sessions[handle],
+            access_token=access_token,
+            refresh_token=refresh_token,
+            access_until=access_until,
+        )
+
+    def end(self, handle: str, audit_events: Sequence[bytes]) -> None:
+        """End a session."""
+        self.trail.record(audit_events)
+        self.sessions.pop(handle, None)
+        self.grants = {key: until for key, until in self.grants.items() if key[0] != handle}
+
+    def grant(
+        self, handle: str, result_id: str, what: str, until: datetime, audit_events: Sequence[bytes]
+    ) -> None:
+        """Grant something of one study."""
+        self.trail.record(audit_events)
+        self.grants[handle, result_id, what] = until
+
+    def granted(self, handle: str, result_id: str, what: str, now: datetime) -> bool:
+        """Say whether it was granted, and still is."""
+        until = self.grants.get((handle, result_id, what))
+        return until is not None and now < until
+
+    def forget_before(self, started_before: datetime) -> None:
+        """Drop what is old."""
+        self.launches = {
+            state: launch
+            for state, launch in self.launches.items()
+            if launch.started_at >= started_before
+        }
+        self.sessions = {
+            handle: session
+            for handle, session in self.sessions.items()
+            if session.started_at >= started_before
+        }

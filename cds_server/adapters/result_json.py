@@ -33,6 +33,7 @@ def encode(result: StoredResult) -> str:
             "outcome": _outcome_as_json(result.outcome),
             "stored_at": result.stored_at.isoformat(),
             "seconds": dict(result.seconds),
+            "shown": result.shown_instance_uid,
         }
     ).decode()
 
@@ -46,6 +47,7 @@ def decode(text: str) -> StoredResult:
         outcome=_outcome(value["outcome"]),
         stored_at=datetime.fromisoformat(value["stored_at"]),
         seconds=value["seconds"],
+        shown_instance_uid=value.get("shown", ""),
     )
 
 
@@ -100,6 +102,7 @@ def _study(value: dict[str, Any]) -> Study:
         description=value["description"],
         referring_physician=PersonName(**value["referring_physician"]),
         series=tuple(_series(each) for each in value["series"]),
+        institution=value.get("institution", ""),
     )
 
 

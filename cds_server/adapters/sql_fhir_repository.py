@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import Connection, Engine, Select, delete, insert, select
 from sqlalchemy.exc import DatabaseError
 
-from cds_server.adapters.sql_schema import fhir_identifier, fhir_resource
+from cds_server.adapters.sql_schema import fhir_identifier, fhir_origin, fhir_resource
 from cds_server.errors import (
     DeliveryFailed,
     DeliveryRefused,
@@ -35,10 +35,11 @@ class SqlFhirRepository:
             If the database cannot be written now.
         """
         resources = _put_entries(bundle)
+        origin = _origin(resources)
         try:
             with self._engine.begin() as connection:
                 for resource in resources:
-                    _put(connection, resource)
+                    _put(connection, resource, origin)
         except DatabaseError as error:
             msg = f"the FHIR store cannot be written ({error.orig})"
             raise DeliveryFailed(msg) from error
@@ -61,6 +62,15 @@ class SqlFhirRepository:
             msg = f"there is no {resource_type} with this id"
             raise ResultNotFound(msg)
         return bytes(content)
+
+    def result_of(self, resource_type: str, resource_id: str) -> str | None:
+        """Give the result that a resource belongs to, or ``None`` where that is not known."""
+        query = select(fhir_origin.c.result_id).where(
+            fhir_origin.c.resource_type == resource_type,
+            fhir_origin.c.resource_id == resource_id,
+        )
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
 
     def search(self, resource_type: str, parameters: Mapping[str, str]) -> Sequence[bytes]:
         """Give the resources that match every parameter.
@@ -133,9 +143,20 @@ def _put_entries(bundle: bytes) -> list[dict[str, Any]]:
     return [entry["resource"] for entry in entries]
 
 
-def _put(connection: Connection, resource: dict[str, Any]) -> None:
+def _origin(resources: list[dict[str, Any]]) -> str:
+    """Find the result that a transaction publishes, in the identifier of its report."""
+    for resource in resources:
+        if resource["resourceType"] == "DiagnosticReport":
+            for identifier in resource.get("identifier", ()):
+                value = str(identifier.get("value", ""))
+                if value.startswith("urn:uuid:"):
+                    return value.removeprefix("urn:uuid:")
+    return ""
+
+
+def _put(connection: Connection, resource: dict[str, Any], origin: str) -> None:
     kind, own_id = resource["resourceType"], resource["id"]
-    for table in (fhir_resource, fhir_identifier):
+    for table in (fhir_resource, fhir_identifier, fhir_origin):
         connection.execute(
             delete(table).where(table.c.resource_type == kind, table.c.resource_id == own_id)
         )
@@ -148,6 +169,10 @@ def _put(connection: Connection, resource: dict[str, Any]) -> None:
             content=orjson.dumps(resource),
         )
     )
+    if origin:
+        connection.execute(
+            insert(fhir_origin).values(resource_type=kind, resource_id=own_id, result_id=origin)
+        )
     for system, value in _identifiers(resource):
         connection.execute(
             insert(fhir_identifier).values(

@@ -1,36 +1,27 @@
 """Studies, results and artefacts in SQL; results and their audit leaves in one transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, update
 
 from cds_server.adapters.result_json import decode, encode
 from cds_server.adapters.sql_audit_trail import append
-from cds_server.adapters.sql_schema import artefact, delivery, result, study
-from cds_server.errors import AuditUnavailable, ResultNotFound
+from cds_server.adapters.sql_schema import (
+    SCHEMA_VERSION,
+    artefact,
+    delivery,
+    result,
+    schema_version,
+    study,
+    worklist_line,
+)
+from cds_server.adapters.sql_writing import writing
+from cds_server.errors import ResultNotFound
 from cds_server.ports import StoredResult, StudyEntry, StudyState
+from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
 from fhir_mappers.report_context import ReportSet
-
-
-@contextmanager
-def _writing(engine: Engine) -> Iterator[Connection]:
-    """Write in one transaction.
-
-    Raises
-    ------
-    AuditUnavailable
-        If it cannot be made durable.
-    """
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except DatabaseError as error:
-        msg = f"the database cannot be written ({error.orig})"
-        raise AuditUnavailable(msg) from error
 
 
 class SqlResultStore:
@@ -40,10 +31,44 @@ class SqlResultStore:
     ----------
     engine
         Shared with the audit trail, so that a result and its leaf commit together.
+    placing
+        Says whose a study is and when it is due.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, placing: Placing | None = None) -> None:
         self._engine = engine
+        self._placing = placing or Placing()
+        self._place_older_lines()
+
+    def _place_older_lines(self) -> None:
+        """Give the studies of a database of version 1 their place in the worklist."""
+        with self._engine.begin() as connection:
+            if connection.scalar(select(schema_version.c.version)) == SCHEMA_VERSION:
+                return
+            older = _LINES.where(worklist_line.c.result_id.is_(None))
+            for row in connection.execute(older).all():
+                stored = decode(row.content) if row.content else None
+                noticed_at = datetime.fromisoformat(row.noticed_at)
+                connection.execute(
+                    insert(worklist_line).values(
+                        result_id=row.result_id,
+                        superseded=0,
+                        **self._place(noticed_at, stored),
+                    )
+                )
+            connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
+
+    def _place(self, noticed_at: datetime, stored: StoredResult | None) -> dict[str, object]:
+        """Give the values of a line that follow from what is known of the study."""
+        due = self._placing.due(noticed_at, stored)
+        state = StudyState.READ if stored else StudyState.QUEUED
+        probe = StudyEntry("", "", noticed_at, state, stored, {}, due)
+        return {
+            "centre": self._placing.centre(stored),
+            "rank": probe.rank,
+            "due": int(due.timestamp()),
+            "progress": state.value,
+        }
 
     def notice(self, result_id: str, study_instance_uid: str, noticed_at: datetime) -> bool:
         """Remember that a study arrived; ``False`` if it was known already.
@@ -53,7 +78,7 @@ class SqlResultStore:
         AuditUnavailable
             If the database cannot be written.
         """
-        with _writing(self._engine) as connection:
+        with writing(self._engine) as connection:
             known = connection.scalar(
                 select(study.c.result_id).where(study.c.result_id == result_id)
             )
@@ -64,6 +89,20 @@ class SqlResultStore:
                         study_instance_uid=study_instance_uid,
                         noticed_at=noticed_at.isoformat(),
                     )
+                )
+                connection.execute(
+                    insert(worklist_line).values(
+                        result_id=result_id, superseded=0, **self._place(noticed_at, None)
+                    )
+                )
+                earlier = select(study.c.result_id).where(
+                    study.c.study_instance_uid == study_instance_uid,
+                    study.c.result_id != result_id,
+                )
+                connection.execute(
+                    update(worklist_line)
+                    .where(worklist_line.c.result_id.in_(earlier))
+                    .values(superseded=1)
                 )
             return known is None
 
@@ -84,7 +123,7 @@ class SqlResultStore:
             If any of it cannot be written; then nothing is.
         """
         files = artefacts.files() | ({"original.png": original_png} if original_png else {})
-        with _writing(self._engine) as connection:
+        with writing(self._engine) as connection:
             if connection.scalar(
                 select(result.c.result_id).where(result.c.result_id == stored.result_id)
             ):
@@ -96,6 +135,14 @@ class SqlResultStore:
                     stored_at=stored.stored_at.isoformat(),
                     content=encode(stored),
                 )
+            )
+            noticed_at = connection.scalar(
+                select(study.c.noticed_at).where(study.c.result_id == stored.result_id)
+            )
+            connection.execute(
+                update(worklist_line)
+                .where(worklist_line.c.result_id == stored.result_id)
+                .values(self._place(datetime.fromisoformat(str(noticed_at)), stored))
             )
             for name, content in files.items():
                 connection.execute(
@@ -109,6 +156,21 @@ class SqlResultStore:
                 )
             append(connection, audit_events)
 
+    def progress(self, result_id: str, state: StudyState) -> None:
+        """Note that a study is being fetched or analysed.
+
+        Raises
+        ------
+        AuditUnavailable
+            If the database cannot be written.
+        """
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(worklist_line)
+                .where(worklist_line.c.result_id == result_id)
+                .values(progress=state.value)
+            )
+
     def mark_delivered(self, result_id: str, destination: str) -> None:
         """Note that a destination acknowledged.
 
@@ -117,7 +179,7 @@ class SqlResultStore:
         AuditUnavailable
             If the database cannot be written.
         """
-        with _writing(self._engine) as connection:
+        with writing(self._engine) as connection:
             connection.execute(
                 update(delivery)
                 .where(delivery.c.result_id == result_id, delivery.c.destination == destination)
@@ -147,6 +209,26 @@ class SqlResultStore:
         """Give the studies of one patient, latest first."""
         entries = self._entries(_LINES.where(result.c.patient_id == patient_id))
         return sorted(entries, key=lambda entry: entry.noticed_at, reverse=True)
+
+    def entries_of_study(self, study_instance_uid: str) -> Sequence[StudyEntry]:
+        """Give every result of one study, latest first."""
+        entries = self._entries(_LINES.where(study.c.study_instance_uid == study_instance_uid))
+        return sorted(entries, key=lambda entry: entry.noticed_at, reverse=True)
+
+    def worklist(self, query: WorklistQuery) -> WorklistPage:
+        """Give the lines of a worklist in the order of reading."""
+        by_rank = select(worklist_line.c.rank, func.count()).select_from(_STUDIES)
+        with self._engine.connect() as connection:
+            counted = connection.execute(
+                _narrowed(by_rank, query).group_by(worklist_line.c.rank)
+            ).all()
+            counts = {row[0]: row[1] for row in counted}
+            lines = _narrowed(_LINES, query).order_by(
+                worklist_line.c.due, worklist_line.c.rank, worklist_line.c.result_id
+            )
+            rows = connection.execute(lines.limit(query.limit)).all()
+            entries = [_entry(row, _deliveries(connection, row.result_id)) for row in rows]
+        return WorklistPage(entries, sum(counts.values()) - len(entries), counts)
 
     def artefact(self, result_id: str, name: str) -> bytes:
         """Give the stored bytes of an artefact.
@@ -194,7 +276,27 @@ class SqlResultStore:
             return [_entry(row, _deliveries(connection, row.result_id)) for row in rows]
 
 
-_LINES: Select[Any] = select(study, result.c.content).select_from(study.outerjoin(result))
+_STUDIES = study.outerjoin(result).outerjoin(
+    worklist_line, worklist_line.c.result_id == study.c.result_id
+)
+_LINES: Select[Any] = select(
+    study,
+    result.c.content,
+    *(column for column in worklist_line.c if column.name != "result_id"),
+).select_from(_STUDIES)
+
+
+def _narrowed(lines: Select[Any], query: WorklistQuery) -> Select[Any]:
+    """Keep the lines that ``WorklistQuery.admits``."""
+    line = worklist_line.c
+    if query.centres:
+        lines = lines.where(or_(result.c.result_id.is_(None), line.centre.in_(query.centres)))
+    if query.ranks:
+        lines = lines.where(line.rank.in_(query.ranks))
+    if query.show is Show.ALL:
+        return lines
+    closed = line.closed_at.is_(None) if query.show is Show.OPEN else line.closed_at.is_not(None)
+    return lines.where(line.superseded == 0, closed)
 
 
 def _deliveries(connection: Connection, result_id: str) -> dict[str, bool]:
@@ -204,7 +306,7 @@ def _deliveries(connection: Connection, result_id: str) -> dict[str, bool]:
 
 def _entry(row: Row[Any], delivered: Mapping[str, bool]) -> StudyEntry:
     stored = decode(row.content) if row.content else None
-    state = StudyState.QUEUED
+    state = StudyState(row.progress)
     if stored:
         state = StudyState.PUBLISHED if all(delivered.values()) else StudyState.READ
     return StudyEntry(
@@ -214,4 +316,8 @@ def _entry(row: Row[Any], delivered: Mapping[str, bool]) -> StudyEntry:
         state=state,
         result=stored,
         delivered=delivered,
+        due=datetime.fromtimestamp(row.due, UTC),
+        centre=row.centre,
+        closed_at=datetime.fromisoformat(row.closed_at) if row.closed_at else None,
+        superseded=bool(row.superseded),
     )

@@ -25,7 +25,9 @@ from sqlalchemy.exc import DatabaseError
 
 from cds_server.errors import InvalidSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_UPGRADED_IN_PLACE = frozenset({1})
+"""Versions that only lack tables; whoever needs a table's rows makes them from the older ones."""
 
 metadata = MetaData()
 
@@ -102,6 +104,96 @@ fhir_identifier = Table(
     Column("value", String(256), primary_key=True, index=True),
 )
 
+fhir_origin = Table(
+    "fhir_origin",
+    metadata,
+    Column("resource_type", String(64), primary_key=True),
+    Column("resource_id", String(64), primary_key=True),
+    Column("result_id", String(36), nullable=False, index=True),
+)
+
+worklist_line = Table(
+    "worklist_line",
+    metadata,
+    Column("result_id", String(36), ForeignKey("study.result_id"), primary_key=True),
+    Column("centre", String(64), nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("due", Integer, nullable=False),
+    Column("progress", String(16), nullable=False),
+    Column("closed_at", String(40)),
+    Column("superseded", Integer, nullable=False),
+    Index("worklist_open", "superseded", "closed_at", "due", "rank"),
+)
+
+issued_card = Table(
+    "issued_card",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("result_id", String(36), nullable=False),
+    Column("service_id", String(64), nullable=False),
+    Column("client", String(512), nullable=False),
+)
+
+card_feedback = Table(
+    "card_feedback",
+    metadata,
+    Column("card", String(36), primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("at", String(40), primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("result_id", String(36), ForeignKey("study.result_id"), nullable=False, index=True),
+    Column("user", String(256), nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("agreement", String(16), nullable=False),
+    Column("radpeer", String(4), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("comment", Text, nullable=False),
+)
+
+pending_launch = Table(
+    "pending_launch",
+    metadata,
+    Column("state", String(64), primary_key=True),
+    Column("started_at", Integer, nullable=False, index=True),
+    Column("content", Text, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("handle", String(32), primary_key=True),
+    Column("started_at", Integer, nullable=False, index=True),
+    Column("seen_at", Integer, nullable=False),
+    Column("refreshing_until", Integer, nullable=False, default=0),
+    Column("content", Text, nullable=False),
+    Column("access_token", Text, nullable=False),
+    Column("refresh_token", Text, nullable=False),
+    Column("access_until", Integer),
+)
+
+session_grant = Table(
+    "session_grant",
+    metadata,
+    Column("handle", String(32), primary_key=True),
+    Column("result_id", String(36), primary_key=True),
+    Column("what", String(16), primary_key=True),
+    Column("until", Integer, nullable=False),
+)
+
+used_token = Table(
+    "used_token",
+    metadata,
+    Column("issuer", String(512), primary_key=True),
+    Column("jti", String(256), primary_key=True),
+    Column("until", Integer, nullable=False, index=True),
+)
+
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
     "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
@@ -137,7 +229,7 @@ def open_engine(path: Path) -> Engine:
     except OSError as error:
         msg = f"data_dir: {path.parent} cannot be written ({error.strerror})"
         raise InvalidSettings(msg) from error
-    if version != SCHEMA_VERSION:
+    if version not in {SCHEMA_VERSION, *_UPGRADED_IN_PLACE}:
         msg = (
             f"data_dir: {path} has schema {version}, this release needs {SCHEMA_VERSION}; "
             "use the release that wrote it, or another folder"

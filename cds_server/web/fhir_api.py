@@ -7,8 +7,10 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from cds_server.access import Access
+from cds_server.network import Network
+from cds_server.web.doors import viewer
 from cds_server.web.problems import FHIR_JSON
-from cds_server.web.requests import viewer_of
+from fhir_mappers import codes
 from fhir_mappers.fhir_json import emitted
 
 TYPES = (
@@ -28,13 +30,17 @@ _PARAMETERS: Mapping[str, str] = {
 }
 
 
-def fhir_api(access: Access, software_version: str, release_date: str) -> Blueprint:
+def fhir_api(
+    access: Access, network: Network, software_version: str, release_date: str
+) -> Blueprint:
     """Give the FHIR routes.
 
     Parameters
     ----------
     access
         The gate to stored results.
+    network
+        Says which authorisation servers give tokens.
     software_version, release_date
         Of radcds, for the capability statement.
     """
@@ -44,10 +50,18 @@ def fhir_api(access: Access, software_version: str, release_date: str) -> Bluepr
     def metadata() -> Response:
         return _fhir(emitted(_capabilities(access.site.base_url, software_version, release_date)))
 
+    @blueprint.get("/.well-known/smart-configuration")
+    def smart_configuration() -> Response:
+        found = _smart_configuration(network, access.site.base_url)
+        if not found:
+            description = "No authorisation server is set up; see the token_issuer of the network."
+            raise NotFound(description)
+        return Response(orjson.dumps(found), content_type="application/json")
+
     @blueprint.get("/<resource_type>/<resource_id>")
     def read(resource_type: str, resource_id: str) -> Response:
         _check_type(resource_type)
-        return _fhir(access.fhir_read(resource_type, resource_id, viewer_of(request)))
+        return _fhir(access.fhir_read(resource_type, resource_id, viewer()))
 
     @blueprint.get("/<resource_type>")
     def search(resource_type: str) -> Response:
@@ -59,7 +73,7 @@ def fhir_api(access: Access, software_version: str, release_date: str) -> Bluepr
 
     def _searched(resource_type: str, parameters: Mapping[str, str]) -> Response:
         _check_type(resource_type)
-        found = access.fhir_search(resource_type, parameters, viewer_of(request))
+        found = access.fhir_search(resource_type, parameters, viewer())
         base_url = access.site.base_url
         entries = [
             {
@@ -88,6 +102,37 @@ def _check_type(resource_type: str) -> None:
         raise NotFound(description)
 
 
+def _smart_configuration(network: Network, base_url: str) -> dict[str, object]:
+    """Say where programs get their tokens for this endpoint; empty where nowhere.
+
+    References
+    ----------
+    SMART App Launch 2.2, ``.well-known/smart-configuration``.
+    """
+    for issuer in network.token_issuers:
+        if issuer.token_endpoint:
+            return {
+                "issuer": issuer.issuer,
+                **({"jwks_uri": issuer.jwks_url} if issuer.jwks_url else {}),
+                "token_endpoint": issuer.token_endpoint,
+                "grant_types_supported": ["client_credentials"],
+                "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+                "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
+                "code_challenge_methods_supported": ["S256"],
+                "scopes_supported": [f"system/{each}.rs" for each in TYPES],
+                "capabilities": [
+                    "client-confidential-asymmetric",
+                    "permission-patient",
+                    "permission-user",
+                    "permission-v2",
+                ],
+                "associated_endpoints": [
+                    {"url": f"{base_url}/fhir", "capabilities": ["permission-v2"]}
+                ],
+            }
+    return {}
+
+
 def _capabilities(base_url: str, software_version: str, release_date: str) -> dict[str, object]:
     parameters = [{"name": name, "type": kind} for name, kind in _PARAMETERS.items()]
     return {
@@ -102,6 +147,20 @@ def _capabilities(base_url: str, software_version: str, release_date: str) -> di
         "rest": [
             {
                 "mode": "server",
+                "security": {
+                    "description": "A bearer token of a trusted authorisation server, with SMART "
+                    "v2 scopes. See .well-known/smart-configuration.",
+                    "service": [
+                        {
+                            "coding": [
+                                {
+                                    "system": f"{codes.HL7_BASE}/restful-security-service",
+                                    "code": "SMART-on-FHIR",
+                                }
+                            ]
+                        }
+                    ],
+                },
                 "resource": [
                     {
                         "type": resource_type,

@@ -10,17 +10,28 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from cds_server.errors import AuditUnavailable, ResultNotFound, UnknownSearchParameter
+from cds_server.errors import (
+    AuditUnavailable,
+    Forbidden,
+    PeerUnavailable,
+    ResultNotFound,
+    UnknownSearchParameter,
+)
+from cds_server.hooks.data import MissingData
+from cds_server.oauth.smart_errors import LaunchRefused
 from fhir_mappers.errors import MapperError
+from fhir_mappers.hook_call import InvalidHookCall
 from fhir_mappers.operation_outcome import IssueCode, operation_outcome
 
 FHIR_JSON = "application/fhir+json"
 _FOR_PROGRAMS = ("/fhir", "/cds-services", "/livez", "/readyz")
 _ISSUE: dict[int, IssueCode] = {
     400: "invalid",
+    403: "forbidden",
     404: "not-found",
     405: "not-supported",
     411: "invalid",
+    412: "required",
     413: "too-long",
     415: "not-supported",
     503: "transient",
@@ -32,6 +43,14 @@ PageOf = Callable[[int, str, str], str]
 
 class BadRequest(Exception):
     """The request cannot be understood; the message says what to change."""
+
+
+class SignedOut(Exception):
+    """Nobody is signed in; the message says so, for a person."""
+
+
+class Unauthorised(Exception):
+    """The caller is not trusted. It is told nothing more: the reason is in the log."""
 
 
 def install(app: Flask, page_of: PageOf) -> None:
@@ -52,6 +71,18 @@ def install(app: Flask, page_of: PageOf) -> None:
         page = page_of(status, HTTPStatus(status).phrase, says)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
+    app.register_error_handler(
+        Unauthorised, lambda _: Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+    )
+    app.register_error_handler(InvalidHookCall, lambda error: answer(400, str(error)))
+    app.register_error_handler(MissingData, lambda error: answer(412, str(error)))
+    app.register_error_handler(Forbidden, lambda error: answer(403, str(error)))
+    app.register_error_handler(LaunchRefused, lambda error: answer(403, str(error)))
+    app.register_error_handler(SignedOut, lambda error: answer(401, str(error)))
+    app.register_error_handler(
+        PeerUnavailable,
+        lambda error: answer(502, f"Another server is needed and cannot be used: {error}"),
+    )
     app.register_error_handler(BadRequest, lambda error: answer(400, str(error)))
     app.register_error_handler(UnknownSearchParameter, lambda error: answer(400, str(error)))
     app.register_error_handler(ResultNotFound, lambda error: answer(404, str(error)))

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import sample
 
@@ -43,9 +44,24 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]
             running.kill()
 
 
-def get(url: str) -> str:
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
+def get(url: str, token: str = "") -> str:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - loopback
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
         return str(answer.read().decode())
+
+
+def signed_in(address: str, token: str) -> httpx.Client:
+    """Sign in as the operator who started the server."""
+    client = httpx.Client(base_url=address, follow_redirects=False, timeout=30)
+    answer = client.post("/sign-in", data={"token": token}, headers={"Origin": address})
+    assert answer.status_code == 303
+    cookie = answer.headers["Set-Cookie"]
+    for attribute in ("__Host-", "Secure", "HttpOnly", "SameSite=None", "Partitioned", "Path=/"):
+        assert attribute in cookie
+    client.headers["Cookie"] = cookie.split(";")[0]
+    client.base_url = httpx.URL(f"{address}{answer.headers['Location'].removesuffix('/worklist')}")
+    return client
 
 
 def eventually(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
@@ -72,11 +88,19 @@ def test_a_study_that_arrives_is_read_delivered_and_shown(
 ) -> None:
     address, archive, running = served
     eventually(lambda: json.loads(get(f"{address}/readyz")) == {"database": "ok"})
-    assert "No study has arrived yet" in get(address)
+    token = (tmp_path / "data" / "sign-in-token").read_text()
+    assert (tmp_path / "data" / "sign-in-token").stat().st_mode & 0o777 == 0o600
+    session = signed_in(address, token)
+    assert "No study matches" in session.get("/worklist").text
     shutil.copy(sample("RG1_UNCR.dcm"), archive)
-    eventually(lambda: "delivered" in get(address))
-    page = get(address)
+    eventually(lambda: "delivered" in session.get("/worklist").text)
+    page = session.get("/worklist").text
     assert "RG1 CompressedSamples" in page
+    study = page.partition("/studies/")[2].partition('"')[0]
+    images = session.get(f"/studies/{study}/images").json()["images"]
+    first = images[0]
+    pixels = session.get(f"/studies/{study}/images/0").content
+    assert len(pixels) == first["rows"] * first["columns"] * 2
     call = {
         "hook": "patient-view",
         "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
@@ -85,11 +109,11 @@ def test_a_study_that_arrives_is_read_delivered_and_shown(
     request = urllib.request.Request(  # noqa: S310 - loopback
         f"{address}/cds-services/radcds-patient-view",
         json.dumps(call).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
         assert len(json.load(answer)["cards"]) == 1
-    found = json.loads(get(f"{address}/fhir/DiagnosticReport?patient=9RG1"))
+    found = json.loads(get(f"{address}/fhir/DiagnosticReport?patient=9RG1", token))
     assert found["total"] == 1
     assert len(list((tmp_path / "oru").iterdir())) == 1
     data = ["--data-dir", str(tmp_path / "data")]
@@ -98,6 +122,7 @@ def test_a_study_that_arrives_is_read_delivered_and_shown(
     eventually(lambda: verified(*data) > before)
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
+    assert not (tmp_path / "data" / "sign-in-token").exists()
 
 
 def test_killed_with_9_no_orphan_keeps_the_port(

@@ -12,12 +12,12 @@ from fhir_mappers.report_context import DisplayMode
 
 def test_environment_wins_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "radcds.toml"
-    file.write_text('threads = 4\nsite_name = "From file"\ncors_origins = ["https://a"]\n')
+    file.write_text('threads = 4\nsite_name = "From file"\nnetwork = "net.toml"\n')
     settings = Settings.from_environment(
         {"RADCDS_CONFIG": str(file), "RADCDS_THREADS": "1", "HOME": "/"}
     )
     assert (settings.threads, settings.site_name) == (1, "From file")
-    assert settings.cors_origins == ("https://a",)
+    assert settings.network == Path("net.toml")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("RADCDS_TIMEZONE", "London", "Europe/London"),
         ("RADCDS_BASE_URL", "radcds.example.org", "base_url"),
         ("RADCDS_SILENT_WHEN_NORMAL", "perhaps", "true or false"),
+        ("RADCDS_SESSION_IDLE_MIN", "0", "above zero"),
+        ("RADCDS_OHIF_URL", "javascript:alert(1)", "ohif_url"),
         ("RADCDS_CONFIG", "/nowhere.toml", "cannot be read"),
     ],
 )
@@ -40,7 +42,7 @@ def test_what_does_not_fit_is_named_with_what_does(name: str, value: str, says: 
 
 def test_settings_survive_the_way_to_another_process() -> None:
     settings = Settings(
-        display_mode=DisplayMode.TRIAGE_ONLY, output=Path("out"), cors_origins=("https://a",)
+        display_mode=DisplayMode.TRIAGE_ONLY, output=Path("out"), network=Path("net.toml")
     )
     assert Settings.from_environment(as_environment(settings)) == settings
 

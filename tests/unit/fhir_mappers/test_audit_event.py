@@ -45,6 +45,26 @@ RULES = {
         """agent.where(type.coding.code = '110153').who.identifier.value
         = source.observer.identifier.value""",
     ],
+    AuditKind.FEEDBACK: [
+        "type.code = 'rest' and subtype.code = 'create' and action = 'C'",
+        "agent.where(type.coding.code = 'IRCP' and requestor = true).count() = 1",
+        "entity.where(type.code = '2' and role.code = '4').what.exists()",
+    ],
+    AuditKind.SIGN_IN: [
+        "type.code = '110114' and subtype.code = '110122' and action = 'E'",
+        "agent.where(requestor = true).count() = 1",
+        "entity.where(type.code = '4').what.exists()",
+    ],
+    AuditKind.SIGN_OUT: [
+        "type.code = '110114' and subtype.code = '110123' and action = 'E'",
+        "entity.where(type.code = '4').what.exists()",
+    ],
+    AuditKind.BREAK_GLASS: [
+        "type.code = '110113' and subtype.code = '110127' and action = 'E'",
+        "purposeOfEvent.coding.code = 'BTG'",
+        "agent.where(requestor = true).purposeOfUse.coding.code = 'BTG'",
+        "entity.where(type.code = '2' and role.code = '4').what.exists()",
+    ],
 }
 # Who sends the data and who gets them: a swap is invisible in the structure.
 ROLES = {
@@ -53,6 +73,10 @@ ROLES = {
     AuditKind.QUERY: ("dr.who", "https://radcds.example.org"),
     AuditKind.ANALYSE: ("AI engine", "https://radcds.example.org"),
     AuditKind.DELIVER: ("https://radcds.example.org", "destination"),
+    **dict.fromkeys(
+        (AuditKind.FEEDBACK, AuditKind.SIGN_IN, AuditKind.SIGN_OUT, AuditKind.BREAK_GLASS),
+        ("dr.who", "https://radcds.example.org"),
+    ),
 }
 
 

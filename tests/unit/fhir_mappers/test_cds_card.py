@@ -34,13 +34,19 @@ def card_faults(card: dict) -> list[str]:
         "topic is a Coding": {"system", "code"} <= set(card.get("source", {}).get("topic", {})),
         "uuid is one": str(uuid.UUID(card["uuid"])) == card["uuid"],
         "links are complete": all(
-            {"label", "url", "type"} == set(link)
+            {"label", "url", "type"} == set(link) - {"appContext"}
+            and ("appContext" in link) <= (link["type"] == "smart")
             and link["type"] in {"absolute", "smart"}
             and bool(urlsplit(link["url"]).scheme)
             for link in card.get("links", [])
         ),
         "no attribute is unknown": set(card)
-        <= {"uuid", "summary", "detail", "indicator", "source", "links", "suggestions"},
+        <= {"uuid", "summary", "detail", "indicator", "source", "links", "suggestions"}
+        | {"overrideReasons", "extension"},
+        "override reasons are complete": all(
+            {"code", "system", "display"} == set(reason)
+            for reason in card.get("overrideReasons", [])
+        ),
         "detail has no HTML": not re.search(r"[<>]|&\w+;", card.get("detail") or ""),
     }
     return [rule for rule, kept in rules.items() if not kept] + faults(card)

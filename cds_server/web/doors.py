@@ -1,0 +1,291 @@
+"""The doors: every route stands in one table, and nothing passes a door without its key.
+
+A route that is not in the table, or stands there and does not exist, keeps the application from
+starting. Each door has one key:
+
+=======  ==========================================================================================
+OPEN     none; nothing of a patient lies behind it
+CDS      the JSON Web Token of a trusted EHR, made for this address, used once
+BEARER   an access token of a trusted issuer
+SESSION  the secret of the session whose handle stands in the address
+=======  ==========================================================================================
+
+On a machine without a trusted EHR, the token that ``radcds serve`` prints opens CDS and BEARER too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+import structlog
+from flask import Flask, Request, g, request
+
+from cds_server.errors import Forbidden
+from cds_server.hooks.answers import Caller
+from cds_server.network import Network, Role
+from cds_server.oauth.access_tokens import AccessGrant, AccessTokens
+from cds_server.oauth.client_token import ClientTokens, Refused
+from cds_server.oauth.scopes import allows
+from cds_server.permissions import Permission, may
+from cds_server.ports import LocalToken
+from cds_server.session import Session
+from cds_server.sessions import Ended, Sessions
+from cds_server.sessions import viewer as viewer_of_session
+from cds_server.viewer import PatientScope, Viewer
+from cds_server.web.problems import SignedOut, Unauthorised
+
+LOCAL_USER = "local operator"
+_COOKIE = "__Host-radcds-"
+
+
+class Door(StrEnum):
+    """What has to be shown to get in."""
+
+    OPEN = "open"
+    CDS = "cds"
+    BEARER = "bearer"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the table.
+
+    Parameters
+    ----------
+    method, path
+        As the application knows them.
+    door
+        What has to be shown.
+    permission
+        What the role has to have.
+    audit
+        Which event it leaves, by its subtype; empty where it shows nothing of a patient.
+    """
+
+    method: str
+    path: str
+    door: Door
+    permission: Permission = Permission.NONE
+    audit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What opens the doors.
+
+    Parameters
+    ----------
+    clients
+        Checks EHRs that call CDS Hooks; ``None`` where none is trusted.
+    tokens
+        Checks access tokens.
+    local
+        The token of whoever started the server on this machine.
+    sessions
+        Checks signed-in people.
+    """
+
+    clients: ClientTokens | None
+    tokens: AccessTokens
+    local: LocalToken
+    sessions: Sessions
+
+
+def cookie_name(handle: str) -> str:
+    """Name the cookie of one session: one for each launch, so that no two mix."""
+    return f"{_COOKIE}{handle}"
+
+
+def install(
+    app: Flask, routes: Sequence[Route], keys: Keys, *, network: Network, base_url: str
+) -> None:
+    """Put the doors before every route.
+
+    Raises
+    ------
+    RuntimeError
+        If a route of the application is not in the table, or one of the table is missing.
+    """
+    table = {(route.path, route.method): route for route in routes}
+    built = {
+        (rule.rule, method)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    if built != set(table):
+        differing = sorted(built ^ set(table))
+        msg = f"the table of routes and the application differ in {differing}"
+        raise RuntimeError(msg)
+
+    @app.before_request
+    def pass_door() -> None:
+        if request.url_rule is None or request.method == "OPTIONS":
+            return
+        method = "GET" if request.method == "HEAD" else request.method
+        _pass(table[request.url_rule.rule, method], keys, network, base_url)
+
+
+def _pass(route: Route, keys: Keys, network: Network, base_url: str) -> None:
+    """Let a request through its door, or not.
+
+    Raises
+    ------
+    Unauthorised
+        If a program shows no good token.
+    SignedOut
+        If a person shows no good session.
+    Forbidden
+        If the role may not do this.
+    """
+    if route.door is Door.CDS:
+        g.caller = _caller(request, keys, network, base_url)
+    elif route.door is Door.BEARER:
+        g.viewer = _bearer(request, keys)
+    elif route.door is Door.SESSION:
+        g.session = _session(request, keys, base_url)
+        ehr = network.ehr(g.session.fhir_base_url) if g.session.fhir_base_url else None
+        g.frame_ancestors = ehr.frame_ancestors if ehr else ()
+        g.viewer = viewer_of_session(g.session, address_of(request))
+        if not may(g.session.role, route.permission):
+            msg = f"The role {g.session.role} may not do this."
+            raise Forbidden(msg)
+
+
+def caller() -> Caller:
+    """Give whoever called a CDS service; the door has checked."""
+    found: Caller = g.caller
+    return found
+
+
+def viewer() -> Viewer:
+    """Give whoever looks; the door has checked."""
+    found: Viewer = g.viewer
+    return found
+
+
+def session() -> Session:
+    """Give the session of the request; the door has checked."""
+    found: Session = g.session
+    return found
+
+
+def address_of(asked: Request) -> str:
+    """Give the network address that a request came from."""
+    return asked.remote_addr or "unknown"
+
+
+def _caller(asked: Request, keys: Keys, network: Network, base_url: str) -> Caller:
+    """Let a trusted EHR in.
+
+    Raises
+    ------
+    Unauthorised
+        Without a reason: that is in the log.
+    """
+    if _is_local(asked, keys):
+        return Caller(None, LOCAL_USER, address_of(asked))
+    if keys.clients is None:
+        raise Unauthorised
+    decision = keys.clients.check(asked.headers.get("Authorization"), f"{base_url}{asked.path}")
+    if isinstance(decision, Refused):
+        structlog.get_logger("radcds.doors").warning("CDS call refused", reason=decision.reason)
+        raise Unauthorised
+    issuer = decision.client.issuer
+    ehr = network.ehr_of_client(issuer)
+    if ehr is None:
+        raise Unauthorised
+    return Caller(ehr, issuer, address_of(asked))
+
+
+def _bearer(asked: Request, keys: Keys) -> Viewer:
+    """Let a program with an access token in.
+
+    Raises
+    ------
+    Unauthorised
+        If the token is not good.
+    Forbidden
+        If its scopes do not reach the resource type.
+    """
+    address = address_of(asked)
+    if _is_local(asked, keys):
+        return Viewer(LOCAL_USER, address, Role.OPERATOR)
+    scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
+    grant = keys.tokens.check(token) if scheme.lower() == "bearer" and token else None
+    if grant is None:
+        raise Unauthorised
+    view_args = asked.view_args or {}
+    letter = "r" if "resource_id" in view_args else "s"
+    level = _level(grant, str(view_args.get("resource_type", "")), letter)
+    if not level:
+        msg = "The scopes of this token do not reach this."
+        raise Forbidden(msg)
+    patient = None
+    if level == "patient":
+        patient = PatientScope(f"Patient/{grant.patient}", _patient_identifiers(grant))
+    return Viewer(
+        user=grant.subject or grant.client_id or "unknown",
+        address=address,
+        role=Role.SYSTEM,
+        client=grant.issuer,
+        centres=grant.centres,
+        patient=patient,
+    )
+
+
+def _level(grant: AccessGrant, resource_type: str, letter: str) -> str:
+    """Give the widest level at which a grant reaches a type: system, user, patient, or none."""
+    for level in ("system", "user", "patient"):
+        if allows(grant.scopes, level, resource_type, letter):
+            return level if level != "patient" or grant.patient else ""
+    return ""
+
+
+def _patient_identifiers(grant: AccessGrant) -> frozenset[tuple[str, str]]:
+    """Name the patient of a token as the archive does: ``system|value``, where the issuer says so.
+
+    A bare logical id of another server names nobody here, and reaches nothing.
+    """
+    system, bar, value = (grant.patient or "").rpartition("|")
+    return frozenset({(system, value)}) if bar else frozenset()
+
+
+def _session(asked: Request, keys: Keys, base_url: str) -> Session:
+    """Let a signed-in person in.
+
+    Raises
+    ------
+    SignedOut
+        If there is no session, or it has ended.
+    Forbidden
+        If another site made the browser send it.
+    """
+    handle = str((asked.view_args or {}).get("handle", ""))
+    scheme, _, secret = asked.headers.get("Authorization", "").partition(" ")
+    by_header = scheme.lower() == "session" and bool(secret)
+    if not by_header:
+        secret = asked.cookies.get(cookie_name(handle), "")
+        if asked.method == "POST" and not is_same_origin(asked, base_url):
+            msg = "The request came from another site."
+            raise Forbidden(msg)
+    found = keys.sessions.check(handle, secret, address_of(asked)) if secret else None
+    if not isinstance(found, Session):
+        raise SignedOut(found.says if isinstance(found, Ended) else SIGN_IN_FIRST)
+    return found
+
+
+SIGN_IN_FIRST = "You are not signed in, or your session has ended. Sign in again."
+
+
+def is_same_origin(asked: Request, base_url: str) -> bool:
+    """Say whether a form was sent by one of our own pages: browsers say where from."""
+    origin = asked.headers.get("Origin", "")
+    own = urlsplit(base_url)
+    return origin in {f"{own.scheme}://{own.netloc}", asked.host_url.rstrip("/")}
+
+
+def _is_local(asked: Request, keys: Keys) -> bool:
+    scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and keys.local.opens(token)
