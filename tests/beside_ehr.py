@@ -39,7 +39,7 @@ SCOPES = frozenset(
         *("system/Patient.r", "system/ImagingStudy.rs"),
     }
 )
-READER, NURSE = "Practitioner/reader", "Practitioner/nurse"
+READER, NURSE = "Practitioner/radiologist-1", "Practitioner/nurse"
 
 
 def records() -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def records() -> list[dict[str, Any]]:
             birth_date="1980-02-02",
             identifiers=[(SYSTEM, "MRN 999")],
         ),
-        practitioner("reader", family="READER", given="Test"),
+        practitioner("radiologist-1", family="READER", given="Test"),
         practitioner("nurse", family="NURSE", given="Test"),
         imaging_study(
             "s0",

@@ -265,7 +265,11 @@ class Pane {
     const image = this.images[at];
     let kept = this.frames.get(at);
     this.frames.delete(at);
-    kept ??= this.ask(image.url).then((answer) => answer.arrayBuffer()).then((bytes) => {
+    kept ??= this.ask(image.url).then((answer) => {
+      // Images of one study may differ in how they are shown; each says so itself.
+      Object.assign(image, JSON.parse(answer.headers.get("X-Radcds-Shown") ?? "{}"));
+      return answer.arrayBuffer();
+    }).then((bytes) => {
       if (bytes.byteLength !== image.rows * image.columns * 2)
         throw new Error("its data are incomplete");
       return { image, pixels: new Uint16Array(bytes) };

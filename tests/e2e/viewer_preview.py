@@ -201,7 +201,7 @@ class Preview:
                 state="open",
                 centre="",
                 priority="",
-                centres=[("n1", "Northern General"), ("s1", "St Swithin's")],
+                centres=[("n1", "North Hospital"), ("s1", "South Hospital")],
             ),
             "counts": counts,
             "etag": self.etag(),
@@ -217,12 +217,12 @@ class Preview:
 def line(number: int, style: str, due: str, *, overdue: bool = False) -> SimpleNamespace:
     """Make one line of the worklist."""
     names = (
-        "ADEYEMI, Ruth",
-        "BRANDT, Jo",
-        "CHAUDHRY, Noor",
-        "DÍAZ, Ana",
-        "EVANS, Gwen",
-        "FOX, Lee",
+        "PATIENT, Test One",
+        "PATIENT, Test Two",
+        "PATIENT, Test Three",
+        "PATIENT, Tést Four",
+        "PATIENT, Test Five",
+        "PATIENT, Test Six",
     )
     says = {
         "urgent": "URGENT: Abnormal chest radiograph, Consolidation above threshold.",
@@ -242,7 +242,7 @@ def line(number: int, style: str, due: str, *, overdue: bool = False) -> SimpleN
         noticed="20 Nov 2026 09:30",
         due=due,
         overdue=overdue,
-        centre=("Northern General", "St Swithin's")[number % 2],
+        centre=("North Hospital", "South Hospital")[number % 2],
         modality="DX",
         delivery="delivered",
         state="published",
