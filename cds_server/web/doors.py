@@ -144,6 +144,8 @@ def _pass(route: Route, keys: Keys, network: Network, base_url: str) -> None:
     elif route.door is Door.BEARER:
         g.viewer = _bearer(request, keys)
     elif route.door is Door.SESSION:
+        # Who is signed out gets a page without patient data, in whichever EHR's frame it is.
+        g.frame_ancestors = [each for ehr in network.ehrs for each in ehr.frame_ancestors]
         g.session = _session(request, keys, base_url)
         ehr = network.ehr(g.session.fhir_base_url) if g.session.fhir_base_url else None
         g.frame_ancestors = ehr.frame_ancestors if ehr else ()
