@@ -12,7 +12,16 @@ from cds_server.errors import Forbidden, ResultNotFound
 from cds_server.feedback import Agreement, CardFeedback, FeedbackStore, IssuedCard, Verdict
 from cds_server.network import Role
 from cds_server.permissions import Permission, may
-from cds_server.ports import AuditTrail, Clock, FhirRepository, ResultStore, StudyEntry
+from cds_server.ports import (
+    AuditTrail,
+    Clock,
+    FhirPage,
+    FhirQuery,
+    FhirReach,
+    FhirRepository,
+    ResultStore,
+    StudyEntry,
+)
 from cds_server.session import SessionStore
 from cds_server.viewer import Viewer
 from cds_server.worklist import Worklist, WorklistPage, WorklistQuery
@@ -390,20 +399,27 @@ class Access:
         self._trail.record([self._query(viewer, f"{resource_type}/{resource_id}")])
         return content
 
-    def fhir_search(
-        self, resource_type: str, parameters: Mapping[str, str], viewer: Viewer
-    ) -> Sequence[bytes]:
-        """Give the FHIR resources that match every parameter and are for this viewer.
+    def fhir_search(self, query: FhirQuery, viewer: Viewer) -> FhirPage:
+        """Give a page of the FHIR resources that match and are for this viewer.
 
         Raises
         ------
         UnknownSearchParameter
-            If a parameter is not supported.
+            If a parameter or its value is not supported.
         """
-        query = "&".join(f"{name}={value}" for name, value in sorted(parameters.items()))
-        self._trail.record([self._query(viewer, f"{resource_type}?{query}")])
-        found = self._stores.repository.search(resource_type, parameters)
-        return [each for each in found if self._fhir_in_scope(resource_type, each, viewer)]
+        page = [("_count", str(query.count))] + ([("_after", query.after)] if query.after else [])
+        asked = "&".join(f"{name}={value}" for name, value in [*sorted(query.parameters), *page])
+        self._trail.record([self._query(viewer, f"{query.resource_type}?{asked}")])
+        return self._stores.repository.search(query, self._reach(viewer))
+
+    def _reach(self, viewer: Viewer) -> FhirReach:
+        """Say what ``_fhir_in_scope`` says, for all resources at once."""
+        if viewer.patient is not None:
+            own = frozenset(entry.result_id for entry in self.of_patient(viewer))
+            return FhirReach(results=own)
+        if viewer.centres and viewer.role is Role.CLINICIAN:
+            return FhirReach(results=frozenset())
+        return FhirReach(viewer.centres)
 
     def _fhir_in_scope(self, resource_type: str, content: bytes, viewer: Viewer) -> bool:
         if viewer.patient is None and not viewer.centres:

@@ -21,7 +21,7 @@ from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
 from cds_server.batch import BatchReport, batch_settings, read_batch
 from cds_server.config import Settings
-from cds_server.demo import artefact_paths, demonstration
+from cds_server.demo import Shown, artefact_paths, demonstration
 from cds_server.doctor import examine
 from cds_server.errors import AlreadyRunning, AuditUnavailable, InvalidSettings
 from cds_server.serve import PortInUse, serve_until_stopped, wait_for_signal
@@ -145,30 +145,35 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
         "demo-out"
     ),
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port of radcds; 0 picks a free one.")] = 8080,
+    ehr_port: Annotated[int, typer.Option(help="Port of the mock EHR; 0 picks one.")] = 8090,
     once: Annotated[bool, typer.Option("--once", help="Stop after the summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a real radiograph and a real head CT, serve the result, and say where everything is."""
+    """Read a real radiograph and a real head CT, and show the result in a mock EHR."""
     with _refusals(), _progress("reading") as advance:
         settings = Settings.from_environment()
-        with demonstration(out, settings, port=port, progress=advance) as (report, address):
+        with demonstration(out, settings, port=port, ehr_port=ehr_port, progress=advance) as (
+            report,
+            shown,
+        ):
             if as_json:
-                found = {**batch_as_json(report, out), "open": address}
-                typer.echo(json.dumps(found, indent=2))
+                found = {**batch_as_json(report, out), "open": shown.radcds, "ehr": shown.ehr}
+                typer.echo(json.dumps({**found, "token": shown.token}, indent=2))
             else:
-                _print_demo(report, out, address)
+                _print_demo(report, out, shown)
             if not once:
                 _say("Ctrl-C stops the service.")
                 wait_for_signal()
 
 
-def _print_demo(report: BatchReport, out: Path, address: str) -> None:
+def _print_demo(report: BatchReport, out: Path, shown: Shown) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(batch_table(report, out))
     for path in artefact_paths(report, out):
         console.print(f"  {path}  ({path.stat().st_size:,} bytes)")
-    console.print(f"\nOpen  {address}\n")
+    console.print(f"\nOpen  {shown.ehr}   the EHR: choose a patient, read the card, open radcds")
+    console.print(f"or    {shown.radcds}   radcds itself, with the token {shown.token}\n")
 
 
 @app.command()

@@ -69,6 +69,7 @@ class Settings:
         Precision.F32, "Arithmetic of inference: `f32` (reference) or `f16`"
     )
     threads: int = _setting(2, "Threads of the inference runtime")
+    web_workers: int = _setting(2, "Processes of the web service, each of 8 threads")
     site_name: str = _setting("radcds evaluation site", "Organisation named in what is published")
     base_url: str = _setting(
         "http://127.0.0.1:8080", "Public address of this server; links and identifiers use it"
@@ -177,6 +178,7 @@ class Settings:
             "archive_timeout_s",
             "poll_interval_s",
             "threads",
+            "web_workers",
             "session_idle_min",
             "session_longest_h",
             "target_urgent_min",

@@ -280,6 +280,66 @@ class AuditTrail(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FhirQuery:
+    """A search of one page.
+
+    Parameters
+    ----------
+    resource_type
+        Such as ``DiagnosticReport``.
+    parameters
+        Pairs of name and value; all have to match. A value lists alternatives after commas, with
+        the escapes of FHIR.
+    count
+        Most resources in the page; 0 asks for their number alone.
+    after
+        Id of the resource that the page begins after; empty for the first page.
+    """
+
+    resource_type: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    count: int = 50
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FhirReach:
+    """Which resources may be seen: of the results that both parameters admit.
+
+    A resource whose result is not known is seen only where nothing is limited.
+
+    Parameters
+    ----------
+    centres
+        Ids of the centres; empty means all. A result that is still awaited is of every centre.
+    results
+        Ids of the results; ``None`` means any.
+    """
+
+    centres: frozenset[str] = frozenset()
+    results: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FhirPage:
+    """A page of what a search found.
+
+    Parameters
+    ----------
+    resources
+        Their exact bytes, in the order of their ids.
+    total
+        How many there are in all pages, within reach.
+    last
+        Id of the last one here, where more follow; else empty.
+    """
+
+    resources: Sequence[bytes]
+    total: int
+    last: str = ""
+
+
 class FhirRepository(Protocol):
     """The embedded FHIR store behind ``/fhir``: the resources that radcds authors."""
 
@@ -303,15 +363,17 @@ class FhirRepository(Protocol):
         """
         ...
 
-    def search(self, resource_type: str, parameters: Mapping[str, str]) -> Sequence[bytes]:
-        """Give resources that match every parameter.
+    def search(self, query: FhirQuery, reach: FhirReach) -> FhirPage:
+        """Give a page of the resources that match every parameter and are within reach.
 
-        Parameters are ``_id``, ``identifier``, ``patient`` and ``status``.
+        Parameters are ``_id``, ``identifier``, ``patient`` and ``status``. What is out of reach is
+        neither given nor counted, and leaves no page short. The centre of a result is what the
+        result store says of it, at the time of the search.
 
         Raises
         ------
         UnknownSearchParameter
-            If a parameter is none of these; it names it.
+            If a parameter is none of these, or its value is not understood; it names it.
         """
         ...
 

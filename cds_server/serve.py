@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 
@@ -140,14 +140,23 @@ def check_port(host: str, port: int) -> None:
 
 @contextmanager
 def processes(
-    settings: Settings, *, host: str, port: int, worker: bool = True
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    worker: bool = True,
+    beside: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Mapping[str, subprocess.Popen[bytes]]]:
-    """Run the processes until the block ends, then stop them and wait."""
+    """Run the processes until the block ends, then stop them and wait.
+
+    ``beside`` names further ones, each with its arguments for Python.
+    """
     environment = {**os.environ, **as_environment(settings)}  # noqa: TID251 - handed down, not read
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     web = ["gunicorn", "wsgi:app", "--bind", address, "--worker-class", "gthread"]
-    web += ["--threads", str(_WEB_THREADS), "--no-control-socket", "--log-level", "warning"]
-    commands = {"web": ["-m", *web]}
+    web += ["--workers", str(settings.web_workers), "--threads", str(_WEB_THREADS)]
+    web += ["--no-control-socket", "--log-level", "warning"]
+    commands: dict[str, Sequence[str]] = {"web": ["-m", *web], **(beside or {})}
     if worker:
         commands["worker"] = ["-m", "cds_server.cli", "worker"]
     end_with_parent = _ending_with_parent()

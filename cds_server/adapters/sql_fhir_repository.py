@@ -1,19 +1,40 @@
 """The embedded FHIR store: exact bytes, found by the few parameters that we index."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Select, delete, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+)
 from sqlalchemy.exc import DatabaseError
 
-from cds_server.adapters.sql_schema import fhir_identifier, fhir_origin, fhir_resource
+from cds_server.adapters.fhir_token import Token, tokens
+from cds_server.adapters.sql_schema import (
+    fhir_identifier,
+    fhir_origin,
+    fhir_resource,
+    result,
+    study,
+    worklist_line,
+)
 from cds_server.errors import (
     DeliveryFailed,
     DeliveryRefused,
     ResultNotFound,
     UnknownSearchParameter,
 )
+from cds_server.ports import FhirPage, FhirQuery, FhirReach
 
 _PARAMETERS = ("_id", "identifier", "patient", "status")
 
@@ -72,50 +93,129 @@ class SqlFhirRepository:
         with self._engine.connect() as connection:
             return connection.scalar(query)
 
-    def search(self, resource_type: str, parameters: Mapping[str, str]) -> Sequence[bytes]:
-        """Give the resources that match every parameter.
+    def search(self, query: FhirQuery, reach: FhirReach) -> FhirPage:
+        """Give a page of the resources that match every parameter and are within reach.
 
         Raises
         ------
         UnknownSearchParameter
-            If a parameter is not one of ``_id``, ``identifier``, ``patient``, ``status``.
+            If a parameter is not one of ``_id``, ``identifier``, ``patient``, ``status``, or its
+            value is not understood.
         """
-        query: Select[Any] = select(fhir_resource.c.content).where(
-            fhir_resource.c.resource_type == resource_type
+        matching = and_(
+            fhir_resource.c.resource_type == query.resource_type,
+            *(_matches(name, value, query.resource_type) for name, value in query.parameters),
+            *_within(reach, query.resource_type),
         )
-        for name, value in parameters.items():
-            query = _narrowed(query, name, value)
+        page = (
+            select(fhir_resource.c.resource_id, fhir_resource.c.content)
+            .where(matching, fhir_resource.c.resource_id > query.after)
+            .order_by(fhir_resource.c.resource_id)
+            .limit(query.count + 1)
+        )
+        number = select(func.count()).select_from(fhir_resource).where(matching)
         with self._engine.connect() as connection:
-            ordered = query.order_by(fhir_resource.c.resource_id)
-            return [bytes(content) for content in connection.scalars(ordered)]
+            total = connection.scalar(number) or 0
+            rows = connection.execute(page).all() if query.count else []
+        shown = rows[: query.count]
+        return FhirPage(
+            [bytes(row.content) for row in shown],
+            total,
+            shown[-1].resource_id if len(rows) > query.count else "",
+        )
 
 
-def _narrowed(query: Select[Any], name: str, value: str) -> Select[Any]:
-    """Add one search parameter.
+def _within(reach: FhirReach, resource_type: str) -> list[ColumnElement[bool]]:
+    """Keep what may be seen: decided here, so that no page comes short and no count says more."""
+    conditions: list[ColumnElement[bool]] = []
+    origin = fhir_origin.c
+    if reach.results is not None:
+        own = select(origin.resource_id).where(
+            origin.resource_type == resource_type, origin.result_id.in_(reach.results)
+        )
+        conditions.append(fhir_resource.c.resource_id.in_(own))
+    if reach.centres:
+        of_centre = (
+            select(origin.resource_id)
+            .join(study, study.c.result_id == origin.result_id)
+            .outerjoin(result, result.c.result_id == origin.result_id)
+            .outerjoin(worklist_line, worklist_line.c.result_id == origin.result_id)
+            .where(
+                origin.resource_type == fhir_resource.c.resource_type,
+                origin.resource_id == fhir_resource.c.resource_id,
+                or_(result.c.result_id.is_(None), worklist_line.c.centre.in_(reach.centres)),
+            )
+        )
+        conditions.append(of_centre.exists())
+    return conditions
+
+
+def _matches(name: str, value: str, resource_type: str) -> ColumnElement[bool]:
+    """Say what one search parameter asks: that any of its alternatives holds.
 
     Raises
     ------
     UnknownSearchParameter
         If it is not supported.
     """
-    if name == "_id":
-        return query.where(fhir_resource.c.resource_id == value)
-    if name == "status":
-        return query.where(fhir_resource.c.status == value)
-    if name == "patient":
-        return query.where(fhir_resource.c.patient == value.rpartition("|")[2])
+    if name not in _PARAMETERS:
+        msg = f"search parameter {name!r} is not supported; these are: {', '.join(_PARAMETERS)}"
+        raise UnknownSearchParameter(msg)
+    alternatives = tokens(name, value)
     if name == "identifier":
-        system, bar, token = value.rpartition("|")
-        matching = select(fhir_identifier.c.resource_id).where(
-            fhir_identifier.c.resource_type == fhir_resource.c.resource_type,
-            fhir_identifier.c.resource_id == fhir_resource.c.resource_id,
-            fhir_identifier.c.value == token,
+        own = select(fhir_identifier.c.resource_id).where(
+            fhir_identifier.c.resource_type == resource_type,
+            or_(false(), *(_identified(each) for each in alternatives)),
         )
-        if bar:
-            matching = matching.where(fhir_identifier.c.system == system)
-        return query.where(matching.exists())
-    msg = f"search parameter {name!r} is not supported; these are: {', '.join(_PARAMETERS)}"
-    raise UnknownSearchParameter(msg)
+        return fhir_resource.c.resource_id.in_(own)
+    if name == "patient":
+        return or_(false(), *(_of_patient(each) for each in alternatives))
+    column = fhir_resource.c.resource_id if name == "_id" else fhir_resource.c.status
+    return column.in_([_plain(name, each) for each in alternatives])
+
+
+def _plain(name: str, token: Token) -> str:
+    """Give the value of a parameter that has no namespace here.
+
+    Raises
+    ------
+    UnknownSearchParameter
+        If one is given.
+    """
+    if token.system is not None:
+        msg = f"search parameter {name!r} takes plain values, without a system and |"
+        raise UnknownSearchParameter(msg)
+    return token.value
+
+
+def _identified(token: Token) -> ColumnElement[bool]:
+    of_system = fhir_identifier.c.system == token.system
+    if token.system is None:
+        return fhir_identifier.c.value == token.value
+    return and_(of_system, fhir_identifier.c.value == token.value) if token.value else of_system
+
+
+def _of_patient(token: Token) -> ColumnElement[bool]:
+    """Compare the identifier of the subject; the number first, which few resources share.
+
+    Raises
+    ------
+    UnknownSearchParameter
+        If it is a reference, or no number is given.
+    """
+    named = token.system is None and f"/{token.value}".rpartition("/")[0].endswith("/Patient")
+    if named or not token.value:
+        msg = (
+            "search parameter 'patient' takes the identifier of a patient, as system|value; "
+            "references are not known here"
+        )
+        raise UnknownSearchParameter(msg)
+    same = fhir_resource.c.patient == token.value
+    if token.system is None:
+        return same
+    content = cast(fhir_resource.c.content, Text)
+    system = func.json_extract(content, "$.subject.identifier.system")
+    return and_(same, func.coalesce(system, "") == token.system)
 
 
 def _put_entries(bundle: bytes) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 from cds_server.access import Access
 from cds_server.network import Network
 from cds_server.web.doors import viewer
+from cds_server.web.fhir_search import MOST_IN_A_PAGE, asked
 from cds_server.web.problems import FHIR_JSON
 from fhir_mappers import codes
 from fhir_mappers.fhir_json import emitted
@@ -65,25 +66,31 @@ def fhir_api(
 
     @blueprint.get("/<resource_type>")
     def search(resource_type: str) -> Response:
-        return _searched(resource_type, request.args.to_dict())
+        return _searched(resource_type)
 
     @blueprint.post("/<resource_type>/_search")
     def search_by_post(resource_type: str) -> Response:
-        return _searched(resource_type, request.form.to_dict())
+        return _searched(resource_type)
 
-    def _searched(resource_type: str, parameters: Mapping[str, str]) -> Response:
+    def _searched(resource_type: str) -> Response:
         _check_type(resource_type)
-        found = access.fhir_search(resource_type, parameters, viewer())
-        base_url = access.site.base_url
+        search = asked(request, resource_type)
+        found = access.fhir_search(search.query, viewer())
+        address = f"{access.site.base_url}/fhir/{resource_type}"
         entries = [
             {
-                "fullUrl": f"{base_url}/fhir/{resource_type}/{orjson.loads(each)['id']}",
+                "fullUrl": f"{address}/{orjson.loads(each)['id']}",
                 "resource": orjson.Fragment(each),
                 "search": {"mode": "match"},
             }
-            for each in found
+            for each in found.resources
         ]
-        bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(found)}
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "searchset",
+            "total": found.total,
+            "link": search.links(found, address),
+        }
         return _fhir(orjson.dumps(bundle | ({"entry": entries} if entries else {})))
 
     return blueprint
@@ -147,6 +154,9 @@ def _capabilities(base_url: str, software_version: str, release_date: str) -> di
         "rest": [
             {
                 "mode": "server",
+                "documentation": "A value may list alternatives after commas. Searches come in "
+                f"pages of _count resources, 1 to {MOST_IN_A_PAGE}; follow the next link of the "
+                "Bundle. _summary=count gives their number alone. Any other parameter is refused.",
                 "security": {
                     "description": "A bearer token of a trusted authorisation server, with SMART "
                     "v2 scopes. See .well-known/smart-configuration.",

@@ -26,7 +26,7 @@ def json_object(request: Request) -> dict[str, Any]:
     BadRequest
         If the body is shorter than it says, or is no JSON object.
     """
-    body = _whole_body(request)
+    body = whole_body(request)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -38,7 +38,7 @@ def json_object(request: Request) -> dict[str, Any]:
     return value
 
 
-def _whole_body(request: Request) -> bytes:
+def whole_body(request: Request) -> bytes:
     """Read the body, all of it or an error.
 
     Raises

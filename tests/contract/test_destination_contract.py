@@ -16,7 +16,7 @@ from cds_server.adapters.in_memory import InMemoryAuditTrail
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.errors import DeliveryFailed, DeliveryRefused
-from cds_server.ports import Destination, StoredResult
+from cds_server.ports import Destination, FhirQuery, FhirReach, StoredResult
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
 from fhir_mappers.report_set import report_set
@@ -54,7 +54,8 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> Built:
 
     if request.param == "fhir":
         repository = SqlFhirRepository(open_engine(tmp_path / "radcds.sqlite"))
-        return FhirDestination(repository), lambda: repository.search("DiagnosticReport", {})
+        everything = FhirQuery("DiagnosticReport"), FhirReach()
+        return FhirDestination(repository), lambda: repository.search(*everything).resources
     if request.param == "folder":
         return FolderDestination(out, InMemoryAuditTrail()), files
     if request.param == "hl7":

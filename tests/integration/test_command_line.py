@@ -100,14 +100,17 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert "cannot be made" in done.stderr
 
 
+PORTS = ("--port", "0", "--ehr-port", "0")
+
+
 def test_the_demo_ends_with_an_address_that_answers(tmp_path: Path) -> None:
-    done = radcds("demo", "--once", "--json", "--port", "0", "--out", tmp_path / "demo")
+    done = radcds("demo", "--once", "--json", *PORTS, "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert len(shown["studies"]) == 2
     assert "/studies/" in shown["open"]
     assert (tmp_path / "demo" / "oru-outbox").is_dir()
-    printed = radcds("demo", "--once", "--port", "0", "--out", tmp_path / "demo")
+    printed = radcds("demo", "--once", *PORTS, "--out", tmp_path / "demo")
     assert "Open  http://127.0.0.1:" in printed.stdout
     assert "overlay.png" in printed.stdout
 

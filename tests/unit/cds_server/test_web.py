@@ -15,6 +15,7 @@ from studies import STUDY_UID, chest_instance, chest_study
 from cds_server.adapters.in_memory import InMemoryArchive
 from cds_server.network import CdsClient, Ehr, Network
 from cds_server.oauth.client_token import ClientTokens, Refused, Trusted
+from cds_server.ports import FhirQuery, FhirReach
 from cds_server.web.doors import Keys
 from cds_server.web.doors import install as install_doors
 from cds_server.web.requests import MOST_BODY_BYTES
@@ -115,7 +116,8 @@ def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]
     """Give the address and the body of a good request for a route."""
     identifier = serving.add("flagged")
     base = serving.sign_in()
-    resource = json.loads(serving.repository.search("DiagnosticReport", {})[0])["id"]
+    found = serving.repository.search(FhirQuery("DiagnosticReport"), FhirReach())
+    resource = json.loads(found.resources[0])["id"]
     url = (
         path.replace("/app/<handle>", base)
         .replace("<uuid:result_id>", identifier)
@@ -338,7 +340,13 @@ def test_resources_are_read_and_found(serving: Serving) -> None:
         assert found.json["total"] == 1, parameters
         get_fhir_model_class("Bundle").model_validate_json(found.data)
     posted = serving.client.post("/fhir/DiagnosticReport/_search", data={"patient": "nobody"})
-    assert posted.json == {"resourceType": "Bundle", "type": "searchset", "total": 0}
+    itself = "https://radcds.example.org/fhir/DiagnosticReport?patient=nobody"
+    assert posted.json == {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": 0,
+        "link": [{"relation": "self", "url": itself}],
+    }
     (entry,) = serving.client.get("/fhir/ImagingStudy").json["entry"]
     read = serving.client.get(f"/fhir/ImagingStudy/{entry['resource']['id']}")
     assert read.json == entry["resource"]
