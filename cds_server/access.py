@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -110,7 +110,11 @@ class Access:
         """
         if viewer.patient is None:
             self._permit(viewer, Permission.READ_WORKLIST, "the worklist")
-            return self._stores.worklist.worklist(query)
+            if viewer.centres and not query.centres <= viewer.centres:
+                self._refuse(viewer, "the worklist", "This centre is not one of yours.")
+            return self._stores.worklist.worklist(
+                replace(query, centres=query.centres or viewer.centres)
+            )
         self._permit(viewer, Permission.READ_STUDY, "studies of the patient", bound=True)
         entries = [entry for entry in self.of_patient(viewer) if not entry.superseded]
         return WorklistPage(entries, 0, Counter(entry.rank for entry in entries))

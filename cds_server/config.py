@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_server.errors import InvalidSettings
+from cds_server.network import is_protected
 from cds_server.worklist import Targets
 from fhir_mappers.report_context import DisplayMode, Site
 
@@ -189,18 +190,32 @@ class Settings:
             if getattr(self, name) <= 0:
                 msg = f"{name} must be above zero"
                 raise InvalidSettings(msg)
-        address = urlsplit(self.base_url)
-        if address.scheme not in {"http", "https"} or not address.netloc or address.query:
-            msg = "base_url must be an http or https address, such as https://radcds.example.org"
-            raise InvalidSettings(msg)
-        if self.ohif_url and urlsplit(self.ohif_url).scheme not in {"http", "https"}:
-            msg = "ohif_url must be an http or https address"
-            raise InvalidSettings(msg)
+        self._check_addresses()
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
             msg = f"timezone: {self.timezone!r} is no IANA zone; write one such as Europe/London"
             raise InvalidSettings(msg) from error
+
+    def _check_addresses(self) -> None:
+        """Refuse addresses to which patient data or secrets would travel in clear text.
+
+        Raises
+        ------
+        InvalidSettings
+            If one is neither https, nor http on this machine.
+        """
+        for name in ("base_url", "ohif_url"):
+            value = getattr(self, name)
+            if name == "ohif_url" and not value:
+                continue
+            try:
+                if not is_protected(value) or urlsplit(value).query:
+                    msg = f"{name}: {value} must be https; http is for this machine alone"
+                    raise InvalidSettings(msg)
+            except ValueError as error:
+                msg = f"{name} must be an address such as https://radcds.example.org"
+                raise InvalidSettings(msg) from error
 
 
 def _parsed(name: str, kind: object, value: object) -> object:

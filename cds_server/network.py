@@ -9,6 +9,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Role(StrEnum):
@@ -205,3 +206,15 @@ def origin(url: str) -> tuple[str, str, int]:
         msg = "not an http or https address"
         raise ValueError(msg)
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def is_protected(url: str) -> bool:
+    """Say whether what travels to an address is: https, or http on this machine.
+
+    Raises
+    ------
+    ValueError
+        If it is no http or https address.
+    """
+    scheme, host, _ = origin(url)
+    return scheme == "https" or host in _LOOPBACK

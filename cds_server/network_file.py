@@ -32,10 +32,9 @@ from cds_server.network import (
     SmartRegistration,
     SystemActions,
     TokenIssuer,
-    origin,
+    is_protected,
 )
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _ALGORITHMS = frozenset({"ES384", "RS384"})
 _KINDS = {"centre": Centre, "ehr": Ehr, "token_issuer": TokenIssuer}
 _Value = TypeVar("_Value")
@@ -129,7 +128,7 @@ def _issuer(table: Mapping[str, Any]) -> TokenIssuer:
         If it says neither where its keys are nor where to ask.
     """
     name = table.get("issuer", "")
-    for key in ("jwks_url", "introspection_url", "token_endpoint"):
+    for key in ("issuer", "jwks_url", "introspection_url", "token_endpoint"):
         if table.get(key):
             _safe(table[key], f"token_issuer {name}")
     if not (table.get("jwks_url") or table.get("introspection_url")):
@@ -173,11 +172,11 @@ def _safe(address: str, where: str) -> str:
         If it is not https, nor http on this machine.
     """
     try:
-        scheme, host, _ = origin(address)
+        protected = is_protected(address)
     except ValueError as error:
         msg = f"{where}: {address!r} is {error}"
         raise ValueError(msg) from error
-    if scheme != "https" and host not in _LOOPBACK:
+    if not protected:
         msg = f"{where}: {address} must be https"
         raise ValueError(msg)
     return address

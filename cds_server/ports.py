@@ -452,6 +452,11 @@ class ReplayGuard(Protocol):
 class LocalToken(Protocol):
     """The token of whoever started the server on this machine."""
 
+    @property
+    def available(self) -> bool:
+        """Whether there is one."""
+        ...
+
     def opens(self, token: str) -> bool:
         """Say whether it is the one; compared in constant time. Never true where there is none."""
         ...

@@ -180,7 +180,8 @@ class Sessions:
     def _renewed(self, session: Session, now: datetime) -> bool:
         """Renew the tokens, in one process alone: a refresh token is good for one use.
 
-        An EHR that does not answer is asked again later; one that refuses ends the session.
+        An EHR that does not answer is asked again later; one that refuses, or that has gone on to
+        another patient, ends the session.
         """
         smart = self._smart.get(session.fhir_base_url)
         if smart is None:
@@ -188,10 +189,10 @@ class Sessions:
         if not self._store.claim_refresh(session.handle, now, now + _RENEW_PATIENCE):
             return True
         current = self._store.session(session.handle)
-        if current is None:
-            return False
+        if current is None or not self._must_renew(current, now):
+            return current is not None
         try:
-            tokens = smart.refresh(current.refresh_token)
+            tokens = _of_same_patient(smart.refresh(current.refresh_token), current)
         except LaunchRefused:
             return False
         except PeerUnavailable as error:
@@ -216,6 +217,21 @@ class Sessions:
             detail={"role": session.role.value} | bound | ({"why": why} if why else {}),
         )
         return audit_event(fact, self._site)
+
+
+def _of_same_patient(tokens: TokenResponse, session: Session) -> TokenResponse:
+    """Give renewed tokens, if they are for the patient of the session; an EHR may repeat it.
+
+    Raises
+    ------
+    LaunchRefused
+        If they are for another one.
+    """
+    other = tokens.patient and session.patient
+    if other and other.reference != f"Patient/{tokens.patient}":
+        msg = "The EHR has gone on to another patient."
+        raise LaunchRefused(msg)
+    return tokens
 
 
 def viewer(session: Session, address: str) -> Viewer:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 HOST = "127.0.0.1"
+_POLL_S = 0.05
 
 
 class _Quiet(WSGIRequestHandler):
@@ -42,8 +43,11 @@ class LocalServer:
     def start(self, application: "WSGIApplication") -> None:
         """Serve in a thread of its own."""
         self._server.app = application
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._serve_until_stopped, daemon=True)
         self._thread.start()
+
+    def _serve_until_stopped(self) -> None:
+        self._server.serve_forever(poll_interval=_POLL_S)
 
     def serve(self, application: "WSGIApplication") -> None:
         """Serve until interrupted."""

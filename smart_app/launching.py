@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from cds_server.access import Access
-from cds_server.ehr_records import EhrRecords
+from cds_server.ehr_records import EhrRecords, is_fhir_id
 from cds_server.errors import PeerUnavailable
 from cds_server.hooks.answers import archive_identifiers
 from cds_server.network import Ehr, Network, Role
@@ -28,9 +28,10 @@ from cds_server.viewer import PatientScope
 from fhir_mappers.hook_call import study_uids
 
 _IDENTITY = ("openid", "fhirUser", "online_access", "user/Practitioner.r")
-_PATIENT = ("patient/Patient.r", "patient/ImagingStudy.rs", "patient/DiagnosticReport.rs")
+_PATIENT = ("patient/Patient.r", "patient/ImagingStudy.r", "patient/DiagnosticReport.r")
 _CONTEXT = ("launch", "launch/patient", "launch/imagingstudy", "launch/diagnosticreport")
 _STAFF = frozenset({"Practitioner", "PractitionerRole", "Person"})
+_MOST_STUDIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,8 @@ class Launching:
         if kind not in _STAFF:
             msg = "radcds is for clinical staff; it has no view for patients."
             raise LaunchRefused(msg)
-        role = ehr.smart.roles.get(user, ehr.smart.default_role)
+        default = ehr.smart.default_role if identity.fhir_user else None
+        role = ehr.smart.roles.get(user, default)
         if role is None:
             msg = f"Your account at {ehr.name} has no role in radcds. Ask your IT department."
             raise LaunchRefused(msg)
@@ -303,15 +305,17 @@ def _uids(reference: str, records: EhrRecords, tokens: TokenResponse) -> Sequenc
 
 
 def _studies(report: Mapping[str, Any], records: EhrRecords, tokens: TokenResponse) -> list[Any]:
-    """Read the imaging studies that a report is about."""
+    """Read the imaging studies that a report is about, as far as it is granted."""
     listed = report.get("imagingStudy")
-    references = [
-        each.get("reference", "")
-        for each in (listed if isinstance(listed, list) else [])
-        if isinstance(each, dict)
+    if not isinstance(listed, list) or not _may_read(tokens, "ImagingStudy"):
+        return []
+    references = [str(each.get("reference")) for each in listed if isinstance(each, dict)]
+    own = [
+        each
+        for each in references
+        if each.startswith("ImagingStudy/") and is_fhir_id(each.removeprefix("ImagingStudy/"))
     ]
-    own = [each for each in references if each.startswith("ImagingStudy/")]
-    return [records.get(each, tokens.access_token) for each in own[:5]]
+    return [records.get(each, tokens.access_token) for each in own[:_MOST_STUDIES]]
 
 
 def _may_read(tokens: TokenResponse, kind: str) -> bool:

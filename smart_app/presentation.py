@@ -16,7 +16,7 @@ from fhir_mappers import codes
 from fhir_mappers.report_context import DisplayMode, Site
 from fhir_mappers.wording import explained_finding, figures, headline
 
-_MINUTE_S, _HOUR_MIN, _DAY_H = 60, 60, 48
+_MINUTE_S, _HOUR_MIN, _LONG_H, _DAY_H = 60, 60, 10, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,8 @@ def _due_words(entry: StudyEntry, now: datetime) -> str:
     if hours >= _DAY_H:
         length = f"{hours // 24} d"
     elif hours:
-        length = f"{hours} h {minutes % _HOUR_MIN} min" if hours < 10 else f"{hours} h"  # noqa: PLR2004 - beyond ten hours minutes say nothing
+        beside = minutes % _HOUR_MIN if hours < _LONG_H else 0
+        length = f"{hours} h {beside} min" if beside else f"{hours} h"
     else:
         length = f"{minutes} min"
     return f"in {length}" if entry.due >= now else f"{length} late"

@@ -28,6 +28,7 @@ from smart_app.rendering import page, static_file
 
 _KEYS_KEPT_S = 3600
 _ANOTHER_SITE = "The request came from another site."
+_WITH_PATIENT = {"patient": "choose"}
 _ANSWER = ("state", "code", "iss", "error")
 
 
@@ -81,7 +82,7 @@ class WaysIn:
 
     def choose(self) -> Response:
         """Offer the ways to sign in."""
-        return _choice(self.network, "")
+        return self._choice("")
 
     # ── SMART launch ─────────────────────────────────────────────────────────────────────────────
 
@@ -89,7 +90,7 @@ class WaysIn:
         """Begin a launch that an EHR asks for."""
         iss = request.args.get("iss", "")
         _allow_frames(self.network.ehr(iss))
-        begun = self.launching.begin(iss, launch=request.args.get("launch"))
+        begun = self.launching.begin(iss, launch=request.args.get("launch") or None)
         if request.headers.get("Sec-Fetch-Dest") == "document":
             return _binding(_to(begun.address), begun)
         values = {"address": begun.address, "state": begun.state, "binder": begun.binder}
@@ -116,11 +117,12 @@ class WaysIn:
 
     def returned(self) -> Response:
         """Complete a launch where the browser kept the cookie; else let the script do it."""
+        # Whose launch it is stands in what the state names; until then no page holds anything.
+        g.frame_ancestors = [a for ehr in self.network.ehrs for a in ehr.frame_ancestors]
         answer = {name: request.args[name] for name in _ANSWER if name in request.args}
         name = cookies.launch_cookie_name(answer.get("state", ""))
         binder = request.cookies.get(name)
         if binder is None:
-            g.frame_ancestors = [a for ehr in self.network.ehrs for a in ehr.frame_ancestors]
             return page("returning.html", {})
         arrived = self.launching.complete(answer, binder=binder, address=address_of(request))
         response = _to(_location(arrived))
@@ -135,8 +137,11 @@ class WaysIn:
         binder = request.form.get("binder", "")
         try:
             arrived = self.launching.complete(answer, binder=binder, address=address_of(request))
-        except (LaunchRefused, PeerUnavailable) as error:
+        except LaunchRefused as error:
             return _told({"says": str(error)}, HTTPStatus.FORBIDDEN)
+        except PeerUnavailable as error:
+            says = f"Another server is needed and cannot be used: {error}"
+            return _told({"says": says}, HTTPStatus.BAD_GATEWAY)
         told = {"handle": arrived.session.handle, "secret": arrived.secret}
         return _told({**told, "location": _location(arrived)}, HTTPStatus.OK)
 
@@ -154,7 +159,7 @@ class WaysIn:
             raise Forbidden(_ANOTHER_SITE)
         if not self.local.opens(request.form.get("token", "").strip()):
             message = "This token opens nothing here. Copy the one that radcds serve printed."
-            return _choice(self.network, message, HTTPStatus.FORBIDDEN)
+            return self._choice(message, HTTPStatus.FORBIDDEN)
         person = Person(LOCAL_USER, LOCAL_USER, Role.OPERATOR)
         address = address_of(request)
         begun, secret = self.sessions.begin(person, address=address, ehr=None, tokens=None)
@@ -166,7 +171,8 @@ class WaysIn:
         """End a session."""
         self.sessions.end(session(), address_of(request))
         response = page(
-            "signin.html", {"ehrs": [], "local": False, "message": "You are signed out."}
+            "signin.html",
+            {"ehrs": [], "local": False, "message": "You are signed out.", "study": ""},
         )
         cookies.drop(response, cookie_name(handle))
         return response
@@ -200,6 +206,26 @@ class WaysIn:
         checked = [self.sessions.check(handle, secret, address) for handle, secret in kept.items()]
         found = [each for each in checked if isinstance(each, Session)]
         return sorted(found, key=lambda each: each.started_at, reverse=True)
+
+    def _choice(self, message: str, status: int = HTTPStatus.OK) -> Response:
+        """Offer each EHR with and without a patient, and the token where there is one."""
+        study = _study_asked()
+        asked = {"study": study} if study else {}
+        ehrs = []
+        for number, ehr in enumerate(self.network.ehrs):
+            if ehr.smart is None:
+                continue
+            for name, more in ((ehr.name, {}), (f"{ehr.name}, choosing a patient", _WITH_PATIENT)):
+                query = urlencode({**asked, **more})
+                url = f"/sign-in/{number}"
+                ehrs.append({"name": name, "url": f"{url}?{query}" if query else url})
+        values: dict[str, object] = {
+            "ehrs": ehrs,
+            "local": self.local.available,
+            "message": message,
+        }
+        values["study"] = study
+        return page("signin.html", values, status)
 
     def _keeping(self, response: Response, begun: Session, secret: str) -> Response:
         name = cookie_name(begun.handle)
@@ -243,21 +269,6 @@ def _study_asked() -> str:
     """Give the study that a person wanted before signing in."""
     asked = request.values.get("study", "")
     return asked if len(asked) == 36 and asked.replace("-", "").isalnum() else ""  # noqa: PLR2004 - a UUID
-
-
-def _choice(network: Network, message: str, status: int = HTTPStatus.OK) -> Response:
-    study = _study_asked()
-    asked = {"study": study} if study else {}
-    ehrs = []
-    for number, ehr in enumerate(network.ehrs):
-        if ehr.smart is None:
-            continue
-        url = f"/sign-in/{number}"
-        ehrs.append({"name": ehr.name, "url": f"{url}?{urlencode(asked)}" if asked else url})
-        with_patient = urlencode({**asked, "patient": "choose"})
-        name = f"{ehr.name}, choosing a patient"
-        ehrs.append({"name": name, "url": f"{url}?{with_patient}"})
-    return page("signin.html", {"ehrs": ehrs, "local": True, "message": message}, status)
 
 
 def _allow_frames(ehr: Ehr | None) -> None:

@@ -35,7 +35,7 @@ SCOPES = frozenset(
     {
         *("openid", "fhirUser", "launch", "launch/patient", "online_access"),
         *("launch/imagingstudy", "launch/diagnosticreport", "user/Practitioner.r"),
-        *("patient/Patient.r", "patient/ImagingStudy.rs", "patient/DiagnosticReport.rs"),
+        *("patient/Patient.r", "patient/ImagingStudy.r", "patient/DiagnosticReport.r"),
         *("system/Patient.r", "system/ImagingStudy.rs"),
     }
 )

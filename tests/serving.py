@@ -62,6 +62,10 @@ class OneToken:
     def __init__(self, token: str = TOKEN) -> None:
         self.token = token
 
+    @property
+    def available(self) -> bool:
+        return bool(self.token)
+
     def opens(self, token: str) -> bool:
         return bool(self.token) and token == self.token
 

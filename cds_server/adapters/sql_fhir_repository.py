@@ -16,6 +16,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
 )
 from sqlalchemy.exc import DatabaseError
 
@@ -25,7 +26,6 @@ from cds_server.adapters.sql_schema import (
     fhir_origin,
     fhir_resource,
     result,
-    study,
     worklist_line,
 )
 from cds_server.errors import (
@@ -37,6 +37,8 @@ from cds_server.errors import (
 from cds_server.ports import FhirPage, FhirQuery, FhirReach
 
 _PARAMETERS = ("_id", "identifier", "patient", "status")
+# Compared as a pair: with the type apart, SQLite would walk all of a type, not the index.
+_KEY = tuple_(fhir_resource.c.resource_type, fhir_resource.c.resource_id)
 
 
 class SqlFhirRepository:
@@ -104,8 +106,8 @@ class SqlFhirRepository:
         """
         matching = and_(
             fhir_resource.c.resource_type == query.resource_type,
-            *(_matches(name, value, query.resource_type) for name, value in query.parameters),
-            *_within(reach, query.resource_type),
+            *(_matches(name, value) for name, value in query.parameters),
+            *_within(reach),
         )
         page = (
             select(fhir_resource.c.resource_id, fhir_resource.c.content)
@@ -125,21 +127,20 @@ class SqlFhirRepository:
         )
 
 
-def _within(reach: FhirReach, resource_type: str) -> list[ColumnElement[bool]]:
+def _within(reach: FhirReach) -> list[ColumnElement[bool]]:
     """Keep what may be seen: decided here, so that no page comes short and no count says more."""
     conditions: list[ColumnElement[bool]] = []
     origin = fhir_origin.c
     if reach.results is not None:
-        own = select(origin.resource_id).where(
-            origin.resource_type == resource_type, origin.result_id.in_(reach.results)
+        own = select(origin.resource_type, origin.resource_id).where(
+            origin.result_id.in_(reach.results)
         )
-        conditions.append(fhir_resource.c.resource_id.in_(own))
+        conditions.append(_KEY.in_(own))
     if reach.centres:
         of_centre = (
             select(origin.resource_id)
-            .join(study, study.c.result_id == origin.result_id)
+            .join(worklist_line, worklist_line.c.result_id == origin.result_id)
             .outerjoin(result, result.c.result_id == origin.result_id)
-            .outerjoin(worklist_line, worklist_line.c.result_id == origin.result_id)
             .where(
                 origin.resource_type == fhir_resource.c.resource_type,
                 origin.resource_id == fhir_resource.c.resource_id,
@@ -150,7 +151,7 @@ def _within(reach: FhirReach, resource_type: str) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _matches(name: str, value: str, resource_type: str) -> ColumnElement[bool]:
+def _matches(name: str, value: str) -> ColumnElement[bool]:
     """Say what one search parameter asks: that any of its alternatives holds.
 
     Raises
@@ -163,11 +164,10 @@ def _matches(name: str, value: str, resource_type: str) -> ColumnElement[bool]:
         raise UnknownSearchParameter(msg)
     alternatives = tokens(name, value)
     if name == "identifier":
-        own = select(fhir_identifier.c.resource_id).where(
-            fhir_identifier.c.resource_type == resource_type,
-            or_(false(), *(_identified(each) for each in alternatives)),
+        own = select(fhir_identifier.c.resource_type, fhir_identifier.c.resource_id).where(
+            or_(false(), *(_identified(each) for each in alternatives))
         )
-        return fhir_resource.c.resource_id.in_(own)
+        return _KEY.in_(own)
     if name == "patient":
         return or_(false(), *(_of_patient(each) for each in alternatives))
     column = fhir_resource.c.resource_id if name == "_id" else fhir_resource.c.status

@@ -217,7 +217,7 @@ class SqlResultStore:
 
     def worklist(self, query: WorklistQuery) -> WorklistPage:
         """Give the lines of a worklist in the order of reading."""
-        by_rank = select(worklist_line.c.rank, func.count()).select_from(_STUDIES)
+        by_rank = select(worklist_line.c.rank, func.count())
         with self._engine.connect() as connection:
             counted = connection.execute(
                 _narrowed(by_rank, query).group_by(worklist_line.c.rank)
@@ -286,11 +286,14 @@ _LINES: Select[Any] = select(
 ).select_from(_STUDIES)
 
 
+_NOT_READ = (StudyState.QUEUED, StudyState.FETCHING, StudyState.ANALYSING)
+
+
 def _narrowed(lines: Select[Any], query: WorklistQuery) -> Select[Any]:
     """Keep the lines that ``WorklistQuery.admits``."""
     line = worklist_line.c
     if query.centres:
-        lines = lines.where(or_(result.c.result_id.is_(None), line.centre.in_(query.centres)))
+        lines = lines.where(or_(line.progress.in_(_NOT_READ), line.centre.in_(query.centres)))
     if query.ranks:
         lines = lines.where(line.rank.in_(query.ranks))
     if query.show is Show.ALL:

@@ -46,6 +46,11 @@ class TokenFile:
         """Let nothing open any more."""
         self._path.unlink(missing_ok=True)
 
+    @property
+    def available(self) -> bool:
+        """Whether there is one: not where the server was started without ``radcds serve``."""
+        return self._path.exists()
+
     def opens(self, token: str) -> bool:
         """Say whether it is the one; compared in constant time."""
         try:

@@ -49,11 +49,13 @@ def fhir_api(
 
     @blueprint.get("/metadata")
     def metadata() -> Response:
-        return _fhir(emitted(_capabilities(access.site.base_url, software_version, release_date)))
+        return _fhir(
+            emitted(capability_statement(access.site.base_url, software_version, release_date))
+        )
 
     @blueprint.get("/.well-known/smart-configuration")
     def smart_configuration() -> Response:
-        found = _smart_configuration(network, access.site.base_url)
+        found = own_smart_configuration(network, access.site.base_url)
         if not found:
             description = "No authorisation server is set up; see the token_issuer of the network."
             raise NotFound(description)
@@ -109,8 +111,15 @@ def _check_type(resource_type: str) -> None:
         raise NotFound(description)
 
 
-def _smart_configuration(network: Network, base_url: str) -> dict[str, object]:
+def own_smart_configuration(network: Network, base_url: str) -> dict[str, object]:
     """Say where programs get their tokens for this endpoint; empty where nowhere.
+
+    Parameters
+    ----------
+    network
+        Its first issuer that has a token endpoint is named.
+    base_url
+        Of this server, without a trailing slash.
 
     References
     ----------
@@ -140,7 +149,22 @@ def _smart_configuration(network: Network, base_url: str) -> dict[str, object]:
     return {}
 
 
-def _capabilities(base_url: str, software_version: str, release_date: str) -> dict[str, object]:
+def capability_statement(
+    base_url: str, software_version: str, release_date: str
+) -> dict[str, object]:
+    """Say what the FHIR endpoint can do, as a resource.
+
+    Parameters
+    ----------
+    base_url
+        Of this server, without a trailing slash.
+    software_version, release_date
+        Of radcds.
+
+    References
+    ----------
+    FHIR R4 CapabilityStatement.
+    """
     parameters = [{"name": name, "type": kind} for name, kind in _PARAMETERS.items()]
     return {
         "resourceType": "CapabilityStatement",

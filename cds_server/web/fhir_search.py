@@ -72,7 +72,7 @@ def asked(request: Request, resource_type: str) -> Search:
     BadRequest
         If it cannot be understood, or is too long.
     LengthRequired
-        If a form does not say its length.
+        If a form comes in another transfer coding than chunks.
     UnsupportedMediaType
         If a body is no form.
     RequestEntityTooLarge
@@ -148,10 +148,12 @@ def _form(request: Request) -> bytes:
     RequestEntityTooLarge
         If it is too large.
     LengthRequired
-        If it does not say its length.
+        If it comes in another transfer coding than chunks.
     BadRequest
         If it is shorter than it says.
     """
+    if request.content_length is None and "Transfer-Encoding" not in request.headers:
+        return b""
     body = whole_body(request)
     if body and request.mimetype != _FORM:
         description = f"A search is posted as {_FORM}."

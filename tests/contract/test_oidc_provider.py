@@ -2,16 +2,14 @@
 
 import json
 import secrets
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
 from joserfc.jwk import ECKey, RSAKey
-from judges import _MODULES
+from oidc_peer import oidc_provider
 
 from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.adapters.https_key_source import HttpsKeySource
@@ -22,7 +20,6 @@ from cds_server.oauth.client_assertion import assertion_form, client_assertion
 from cds_server.oauth.signing_keys import KeyRing
 from cds_server.oauth.smart_client import LaunchRefused, RefusedByEhr, SmartClient
 
-PEER = Path(__file__).parent / "peers" / "oidc_provider.js"
 AUDIENCE, REDIRECT = "https://radcds.example.org/fhir", "https://radcds.example.org/callback"
 JWKS_URL = "https://radcds.example.org/jwks.json"
 RING = KeyRing({"ES384": ECKey.generate_key("P-384"), "RS384": RSAKey.generate_key(3072)})
@@ -83,24 +80,9 @@ class Peer:
 
 @pytest.fixture(scope="module")
 def peer() -> Iterator[Peer]:
-    assert _MODULES.is_dir(), "the peers are not installed: run scripts/install_judges.sh"
     asked = {"jwks": RING.public_jwks(), "audience": AUDIENCE, "redirect_uri": REDIRECT}
-    with subprocess.Popen(
-        ["node", PEER, _MODULES],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as started:
-        assert started.stdin
-        assert started.stdout
-        started.stdin.write(json.dumps(asked) + "\n")
-        started.stdin.flush()
-        line = started.stdout.readline()
-        assert line, "the peer did not start: run scripts/install_judges.sh"
-        yield Peer(json.loads(line)["issuer"])
-        started.stdin.close()
-        assert started.wait(10) == 0
+    with oidc_provider(**asked) as issuer:
+        yield Peer(issuer)
 
 
 # --- this server for itself

@@ -397,7 +397,8 @@ def preview(state: Preview) -> Flask:  # noqa: C901 - a list of routes
     def signin() -> Response:
         ehrs = [SimpleNamespace(name=name, url=f"/launch/{name[0]}") for name in ("Alpha", "Beta")]
         says = "That token is not known."
-        return page("signin.html", session=None, base="", ehrs=ehrs, local=True, message=says)
+        values = {"ehrs": ehrs, "local": True, "message": says, "study": ""}
+        return page("signin.html", session=None, base="", **values)
 
     @app.get(f"{BASE}/break-glass")
     def break_glass() -> Response:

@@ -11,6 +11,8 @@ import typer
 from ai_engine.bundle import default_bundle_path
 from cds_server.cli import app
 from cds_server.config import Settings
+from cds_server.network import CdsClient, Centre, Ehr, SmartRegistration, TokenIssuer
+from cds_server.network_file import read_network
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -61,3 +63,43 @@ def test_the_figures_of_the_readme_are_those_of_the_model_card() -> None:
     assert f"AUROC of {figure['auroc']:.2f} (95 % interval {low:.2f} to {high:.2f})" in readme
     page = (ROOT / "docs/reference/model-card.md").read_text()
     assert f"| abnormal | {figure['auroc']:.2f} ({low:.2f} to {high:.2f}) |" in page
+
+
+def tables(name: str) -> set[str]:
+    """Give the keys that a section of the network reference documents."""
+    page = (ROOT / "docs/reference/network.md").read_text()
+    section = page.partition(f"## `{name}`")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("[[centre]]", Centre),
+        ("[[ehr]]", Ehr),
+        ("[ehr.cds]", CdsClient),
+        ("[ehr.smart]", SmartRegistration),
+        ("[[token_issuer]]", TokenIssuer),
+    ],
+)
+def test_every_key_of_the_network_file_is_documented_and_no_other(name: str, kind: type) -> None:
+    assert tables(name) == {each.name for each in fields(kind)}
+
+
+def test_the_network_of_the_how_to_is_a_good_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/connect-an-ehr.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "network.toml").write_text(example)
+    network = read_network(tmp_path / "network.toml")
+    (ehr,) = network.ehrs
+    assert ehr.cds is not None
+    assert ehr.smart is not None
+    assert network.centre_of("north hospital") == "north"
+
+
+def test_the_files_that_the_walkthrough_names_are_there() -> None:
+    page = (ROOT / "docs/explanation/security-walkthrough.md").read_text()
+    named = re.findall(r"`((?:smart_app|cds_server)/[\w/.]+)`", page)
+    assert len(named) > 8
+    for each in named:
+        assert (ROOT / each).exists(), each

@@ -1,6 +1,7 @@
 // A strict authorisation server of somebody else: npm `oidc-provider`, with a SMART configuration.
 // Usage: node oidc_provider.js NODE_MODULES, then one line of JSON on standard input:
-//   {"jwks": …, "audience": …, "redirect_uri": …}
+//   {"jwks": …, "audience": …, "redirect_uri": …, "scope": …}
+// "scope" names the scopes of data; without it, those of DATA_SCOPE.
 // It prints one line, {"issuer": …}, and serves on loopback until standard input ends.
 //
 // The client's name says what it gets: es384-jwt, rs384-jwt, es384-opaque, rs384-opaque.
@@ -63,7 +64,7 @@ function configuration(asked, issuer) {
         defaultResource: () => asked.audience,
         useGrantedResource: () => true,
         getResourceServerInfo: (_, indicator, client) => ({
-          scope: DATA_SCOPE,
+          scope: asked.scope ?? DATA_SCOPE,
           audience: indicator,
           accessTokenTTL: 300,
           accessTokenFormat: client.clientId.endsWith("jwt") ? "jwt" : "opaque",
