@@ -301,11 +301,12 @@ class InMemorySessionStore:
 
     def seen(self, handle: str, at: datetime) -> None:
         """Note that a session was used."""
-        self.sessions[handle] = replace(self.sessions[handle], seen_at=at)
+        if handle in self.sessions:
+            self.sessions[handle] = replace(self.sessions[handle], seen_at=at)
 
     def claim_refresh(self, handle: str, now: datetime, until: datetime) -> bool:
         """Let one caller renew."""
-        if self.refreshing.get(handle, now) > now:
+        if handle not in self.sessions or self.refreshing.get(handle, now) > now:
             return False
         self.refreshing[handle] = until
         return True
@@ -314,6 +315,9 @@ class InMemorySessionStore:
         self, handle: str, *, access_token: str, refresh_token: str, access_until: datetime
     ) -> None:
         """Replace the tokens."""
+        if handle not in self.sessions:
+            return
+        self.refreshing.pop(handle, None)
         self.sessions[handle] = replace(
             self.sessions[handle],
             access_token=access_token,
@@ -351,3 +355,4 @@ class InMemorySessionStore:
             for handle, session in self.sessions.items()
             if session.started_at >= started_before
         }
+        self.grants = {key: until for key, until in self.grants.items() if key[0] in self.sessions}

@@ -194,6 +194,16 @@ used_token = Table(
     Column("until", Integer, nullable=False, index=True),
 )
 
+_INDEXES = tuple(
+    f"CREATE INDEX IF NOT EXISTS {table}_{name} ON {table} ({columns})"
+    for table, name, columns in (
+        ("fhir_resource", "patient", "resource_type, patient, resource_id"),
+        ("fhir_resource", "status", "resource_type, status, resource_id"),
+        ("worklist_line", "centre", "centre, result_id"),
+    )
+)
+"""Made when a database is opened, for older databases lack them."""
+
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
     "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
@@ -217,8 +227,8 @@ def open_engine(path: Path) -> Engine:
     try:
         with _alone(path), engine.begin() as connection:
             metadata.create_all(connection)
-            for trigger in _APPEND_ONLY:
-                connection.exec_driver_sql(trigger)
+            for statement in (*_INDEXES, *_APPEND_ONLY):
+                connection.exec_driver_sql(statement)
             version = connection.scalar(select(schema_version.c.version))
             if version is None:
                 connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))

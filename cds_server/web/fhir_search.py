@@ -22,7 +22,7 @@ _LONGEST_NAME = 64
 _FORM = "application/x-www-form-urlencoded"
 _CONTROLS = ("_count", "_page", "_summary")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_COUNT = re.compile(r"[0-9]{1,3}")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 Pairs = tuple[tuple[str, str], ...]
@@ -201,17 +201,21 @@ def _count(controls: dict[str, str]) -> int:
     Raises
     ------
     BadRequest
-        If ``_count`` is no number from 1 to 200, or ``_summary`` is not supported.
+        If ``_count`` is no number, or ``_summary`` is not supported.
+
+    References
+    ----------
+    FHIR R4 search ``_count``: 0 is ``_summary=count``; a server may give fewer than were asked for.
     """
     given = controls.get("_count", str(_USUAL))
-    if not _COUNT.fullmatch(given) or not 1 <= int(given) <= MOST_IN_A_PAGE:
-        msg = f"_count is a number from 1 to {MOST_IN_A_PAGE}. For none, ask _summary=count."
+    if not _COUNT.fullmatch(given):
+        msg = f"_count is a number; a page holds {MOST_IN_A_PAGE} resources at most."
         raise BadRequest(msg)
     summary = controls.get("_summary", "false")
     if summary not in {"count", "false"}:
         msg = "_summary is count or false; no other is supported."
         raise BadRequest(msg)
-    return 0 if summary == "count" else int(given)
+    return 0 if summary == "count" else min(int(given), MOST_IN_A_PAGE)
 
 
 def _url(address: str, pairs: Sequence[tuple[str, str]]) -> str:

@@ -553,7 +553,7 @@ def test_what_is_sought_in_the_list_stays_out_of_the_address(
     page = tab.page
     page.goto(f"{address}{BASE}/worklist")
     page.keyboard.press("/")
-    page.keyboard.type("brandt")
+    page.keyboard.type("test two")
     expect(page.locator("tbody tr:visible")).to_have_count(1)
     expect(page.locator("#found")).to_have_text("1 of 7 shown")
     state.lines[1].badge = badge("flagged")

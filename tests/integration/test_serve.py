@@ -51,10 +51,16 @@ def get(url: str, token: str = "") -> str:
         return str(answer.read().decode())
 
 
-def signed_in(address: str, token: str) -> httpx.Client:
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(follow_redirects=False, timeout=30) as client:
+        yield client
+
+
+def signed_in(client: httpx.Client, address: str, token: str) -> httpx.Client:
     """Sign in as the operator who started the server."""
-    client = httpx.Client(base_url=address, follow_redirects=False, timeout=30)
-    answer = client.post("/sign-in", data={"token": token}, headers={"Origin": address})
+    own = {"Origin": address}
+    answer = client.post(f"{address}/sign-in", data={"token": token}, headers=own)
     assert answer.status_code == 303
     cookie = answer.headers["Set-Cookie"]
     for attribute in ("__Host-", "Secure", "HttpOnly", "SameSite=None", "Partitioned", "Path=/"):
@@ -84,13 +90,13 @@ def verified(*arguments: str) -> int:
 
 
 def test_a_study_that_arrives_is_read_delivered_and_shown(
-    served: tuple[str, Path, subprocess.Popen[bytes]], tmp_path: Path
+    served: tuple[str, Path, subprocess.Popen[bytes]], client: httpx.Client, tmp_path: Path
 ) -> None:
     address, archive, running = served
     eventually(lambda: json.loads(get(f"{address}/readyz")) == {"database": "ok"})
     token = (tmp_path / "data" / "sign-in-token").read_text()
     assert (tmp_path / "data" / "sign-in-token").stat().st_mode & 0o777 == 0o600
-    session = signed_in(address, token)
+    session = signed_in(client, address, token)
     assert "No study matches" in session.get("/worklist").text
     shutil.copy(sample("RG1_UNCR.dcm"), archive)
     eventually(lambda: "delivered" in session.get("/worklist").text)
