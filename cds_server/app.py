@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, Flask, Response, g
 
-from cds_server.access import Access
+from cds_server.fhir_access import FhirAccess
+from cds_server.gate import Gate
 from cds_server.hooks.answers import HookAnswers
+from cds_server.hooks.card_access import CardAccess
 from cds_server.network import Network
 from cds_server.web import doors
 from cds_server.web.cds_services import cds_services
@@ -29,7 +31,7 @@ _CONTENT = (
 
 def create_app(  # noqa: PLR0913 - the parts of the application, by name
     *,
-    access: Access,
+    gate: Gate,
     answers: HookAnswers,
     routes: Sequence[doors.Route],
     keys: doors.Keys,
@@ -43,8 +45,8 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
 
     Parameters
     ----------
-    access
-        The gate to stored results.
+    gate
+        Before everything that is stored.
     answers
         What the CDS services say.
     routes
@@ -71,14 +73,14 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
     app.config.update(MAX_CONTENT_LENGTH=MOST_BODY_BYTES, MAX_FORM_MEMORY_SIZE=64 * 1024)
     origins = frozenset(origin for ehr in network.ehrs for origin in ehr.cors_origins)
     for blueprint in (
-        cds_services(access, answers, origins),
-        fhir_api(access, network, software_version, RELEASE_DATE),
+        cds_services(CardAccess(gate), answers, origins),
+        fhir_api(FhirAccess(gate), network, software_version, RELEASE_DATE),
         health(readiness),
         *pages,
     ):
         app.register_blueprint(blueprint)
     install(app, page_of)
-    doors.install(app, routes, keys, network=network, base_url=access.site.base_url)
+    doors.install(app, routes, keys, network=network, base_url=gate.site.base_url)
 
     @app.after_request
     def harden(response: Response) -> Response:

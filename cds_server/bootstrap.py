@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from ai_engine.bundle import default_bundle_path
 from ai_engine.engine import Engine as AiEngine
-from cds_server.access import Access, Stores
+from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
@@ -31,7 +31,9 @@ from cds_server.adapters.system_clock import SystemClock
 from cds_server.adapters.token_file import TokenFile
 from cds_server.config import Settings
 from cds_server.errors import AuditUnavailable, InvalidSettings
+from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
+from cds_server.hooks.card_access import CardAccess
 from cds_server.network import Network
 from cds_server.network_file import read_network
 from cds_server.oauth.access_tokens import AccessTokens
@@ -69,7 +71,7 @@ class Services:
     network
         Centres, EHRs and token issuers.
     access
-        The gate to stored results.
+        What people may see of stored results.
     answers
         What the CDS services say.
     keys
@@ -127,7 +129,7 @@ def services(settings: Settings) -> Services:
     repository = SqlFhirRepository(engine)
     session_store = SqlSessionStore(engine)
     clock = SystemClock()
-    access = Access(
+    gate = Gate(
         Stores(store, store, repository, SqlFeedbackStore(engine), session_store),
         trail=trail,
         site=settings.site,
@@ -139,8 +141,8 @@ def services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         network=network,
-        access=access,
-        answers=HookAnswers(access, http=http, smart=smart, clock=clock),
+        access=Access(gate),
+        answers=HookAnswers(CardAccess(gate), http=http, smart=smart, clock=clock),
         keys=_keys(settings, network, engine, session_store, smart, http, signing_keys, clock),
         images=ArchiveImages(
             archive(settings) if settings.archive else None, timezone=settings.timezone

@@ -259,7 +259,9 @@ class Launching:
         if patient.get("resourceType") != "Patient" or patient.get("id") != tokens.patient:
             msg = f"{ehr.name} answered with another patient than the one that is open."
             raise LaunchRefused(msg)
-        return PatientScope(reference, frozenset(archive_identifiers(patient, ehr, self._access)))
+        return PatientScope(
+            reference, frozenset(archive_identifiers(patient, ehr, self._access.site))
+        )
 
     def _display(self, tokens: TokenResponse, records: EhrRecords, user: str) -> str:
         """Give the name of the person in words; the reference where it cannot be read."""
@@ -285,7 +287,7 @@ class Launching:
             if result_id and self._access.is_open_to(result_id, looking):
                 return result_id
         uids = [uid for each in tokens.context for uid in _uids(each, records, tokens)]
-        entries = [entry for uid in uids for entry in self._access.of_study(uid, looking)]
+        entries = [entry for uid in uids for entry in self._access.gate.of_study(uid, looking)]
         fitting = [e.result_id for e in entries if self._access.is_open_to(e.result_id, looking)]
         return fitting[0] if fitting else ""
 

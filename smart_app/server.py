@@ -44,7 +44,7 @@ def web_application(services: Services) -> Flask:
         session_longest_s=int(settings.session_longest_h * 3600),
     )
     return create_app(
-        access=services.access,
+        gate=services.access.gate,
         answers=services.answers,
         routes=ROUTES,
         keys=services.keys,

@@ -15,7 +15,7 @@ from studies import ISSUED, MODEL, OUTCOMES, STUDY_UID, chest_image, chest_insta
 from studies import site as example_site
 
 from ai_engine.result import TriageResult
-from cds_server.access import Access, Stores
+from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.adapters.https_key_source import HttpsKeySource
 from cds_server.adapters.in_memory import (
@@ -28,7 +28,9 @@ from cds_server.adapters.in_memory import (
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.app import create_app
+from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
+from cds_server.hooks.card_access import CardAccess
 from cds_server.network import Network, Role
 from cds_server.oauth.access_tokens import AccessTokens
 from cds_server.oauth.client_token import ClientTokens
@@ -120,12 +122,13 @@ class Serving:
         self.site = dataclasses.replace(example_site(mode), base_url=base_url)
         self.checks = {"database": "ok"}
         self.local = OneToken(local)
-        self.access = Access(
+        gate = Gate(
             Stores(self.store, self.store, self.repository, self.feedback, self.session_store),
             trail=self.trail,
             site=self.site,
             clock=self.clock,
         )
+        self.access = Access(gate)
         self._build(network, tokens, transport)
         self.client: FlaskClient = self.app.test_client()
 
@@ -186,8 +189,10 @@ class Serving:
             images_open_for=timedelta(minutes=15),
         )
         self.app = create_app(
-            access=self.access,
-            answers=HookAnswers(self.access, http=http, smart=smart, clock=self.clock),
+            gate=self.access.gate,
+            answers=HookAnswers(
+                CardAccess(self.access.gate), http=http, smart=smart, clock=self.clock
+            ),
             routes=ROUTES,
             keys=Keys(tokens, access_tokens, self.local, self.sessions),
             network=network,

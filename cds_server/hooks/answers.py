@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from cds_server.access import Access
+from cds_server.hooks.card_access import CardAccess
 from cds_server.hooks.data import HookData, Resource
 from cds_server.hooks.services import Service
 from cds_server.network import Ehr, Role
@@ -22,6 +22,7 @@ from fhir_mappers.hook_call import (
     is_about,
     study_uids,
 )
+from fhir_mappers.report_context import Site
 from fhir_mappers.worklist_priority import answers_order, raised
 
 _MOST_CARDS = 10
@@ -46,8 +47,8 @@ class HookAnswers:
 
     Parameters
     ----------
-    access
-        The gate to stored results.
+    cards
+        The cards of stored results.
     http
         How EHRs are asked for what was not prefetched.
     smart
@@ -57,9 +58,10 @@ class HookAnswers:
     """
 
     def __init__(
-        self, access: Access, *, http: Outbound, smart: Mapping[str, SmartClient], clock: Clock
+        self, cards: CardAccess, *, http: Outbound, smart: Mapping[str, SmartClient], clock: Clock
     ) -> None:
-        self._access = access
+        self._cards = cards
+        self._gate = cards.gate
         self._http = http
         self._smart = smart
         self._clock = clock
@@ -83,7 +85,7 @@ class HookAnswers:
             [] if service.about_orders and not orders else self._entries(service, data, viewer)
         )
         query = f"{call.hook}?patient={call.patient_id}"
-        cards = self._access.cards(entries, viewer, service_id=service.id, query=query)
+        cards = self._cards.cards(entries, viewer, service_id=service.id, query=query)
         shown = sorted(cards.values(), key=lambda card: _INDICATORS.index(card["indicator"]))
         if orders:
             shown = [about_orders(card, orders) for card in [*shown, *self._recent(call, data)]]
@@ -111,7 +113,7 @@ class HookAnswers:
                 msg = "prefetch.study: is not of the patient of the context."
                 raise InvalidHookCall(msg)
         if caller.ehr is None:
-            known.update(self._access.numbered(call.patient_id))
+            known.update(self._cards.numbered(call.patient_id))
         return Viewer(
             user=call.user_id,
             address=caller.address,
@@ -125,9 +127,9 @@ class HookAnswers:
         """Name a patient's identifiers as the archive does."""
         if ehr is None:
             return {
-                pair for _, value in identifiers(patient) for pair in self._access.numbered(value)
+                pair for _, value in identifiers(patient) for pair in self._cards.numbered(value)
             }
-        return archive_identifiers(patient, ehr, self._access)
+        return archive_identifiers(patient, ehr, self._gate.site)
 
     def _entries(
         self, service: Service, data: Mapping[str, Sequence[Resource]], viewer: Viewer
@@ -135,11 +137,11 @@ class HookAnswers:
         """Give the studies that get a card."""
         found: dict[str, StudyEntry] = {}
         if "study" not in service.prefetch:
-            found = {entry.result_id: entry for entry in self._access.of_patient(viewer)}
+            found = {entry.result_id: entry for entry in self._gate.of_patient(viewer)}
         listed = [each for key in ("studies", "study") for each in data.get(key, ())]
         own = [each for each in listed if is_about(each, _id_of(viewer))]
         for uid in study_uids(own):
-            for entry in self._access.of_study(uid, viewer):
+            for entry in self._gate.of_study(uid, viewer):
                 found.setdefault(entry.result_id, entry)
         shown = [e for e in found.values() if not e.superseded and service.shows(e)]
         return sorted(shown, key=lambda entry: (entry.rank, -entry.noticed_at.timestamp()))[
@@ -160,13 +162,13 @@ class HookAnswers:
         ]
         if not recent:
             return []
-        return [recent_imaging_card(call.hook_instance, recent[:_MOST_RECENT], self._access.site)]
+        return [recent_imaging_card(call.hook_instance, recent[:_MOST_RECENT], self._gate.site)]
 
     def _actions(
         self, entries: Sequence[StudyEntry], worklist: Sequence[Resource]
     ) -> list[dict[str, Any]]:
         """Give the worklist entries of the EHR whose priority rises."""
-        system = identifier_system("", self._access.site)
+        system = identifier_system("", self._gate.site)
         actions = []
         for resource in worklist:
             for entry in entries:
@@ -184,10 +186,10 @@ class HookAnswers:
         return actions
 
 
-def archive_identifiers(patient: Resource, ehr: Ehr, access: Access) -> set[tuple[str, str]]:
+def archive_identifiers(patient: Resource, ehr: Ehr, site: Site) -> set[tuple[str, str]]:
     """Name the identifiers of an EHR's Patient as the archive does; without system, none."""
     return {
-        (identifier_system(ehr.patient_systems.get(system, system), access.site), value)
+        (identifier_system(ehr.patient_systems.get(system, system), site), value)
         for system, value in identifiers(patient)
         if system
     }

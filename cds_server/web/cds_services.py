@@ -12,8 +12,8 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
-from cds_server.access import Access
 from cds_server.hooks.answers import HookAnswers
+from cds_server.hooks.card_access import CardAccess
 from cds_server.hooks.services import SERVICES, Service, service
 from cds_server.network import Role, SystemActions
 from cds_server.viewer import Viewer
@@ -27,14 +27,14 @@ _CORS_HEADERS = "Authorization, Content-Type"
 
 
 def cds_services(
-    access: Access, answers: HookAnswers, cors_origins: Collection[str] = ()
+    cards: CardAccess, answers: HookAnswers, cors_origins: Collection[str] = ()
 ) -> Blueprint:
     """Give the CDS Hooks routes.
 
     Parameters
     ----------
-    access
-        The gate to stored results.
+    cards
+        Takes feedback on them.
     answers
         What the services say.
     cors_origins
@@ -60,7 +60,7 @@ def cds_services(
         items = feedback_items(json_object(request))
         who = caller()
         viewer = Viewer(who.issuer, who.address, Role.SYSTEM, client=who.issuer)
-        return _json({"received": len(items), "new": access.receive_feedback(items, viewer)})
+        return _json({"received": len(items), "new": cards.receive_feedback(items, viewer)})
 
     @blueprint.after_request
     def allow_origin(response: Response) -> Response:

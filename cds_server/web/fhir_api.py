@@ -6,7 +6,7 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
-from cds_server.access import Access
+from cds_server.fhir_access import FhirAccess
 from cds_server.network import Network
 from cds_server.web.doors import viewer
 from cds_server.web.fhir_search import MOST_IN_A_PAGE, asked
@@ -32,7 +32,7 @@ _PARAMETERS: Mapping[str, str] = {
 
 
 def fhir_api(
-    access: Access, network: Network, software_version: str, release_date: str
+    access: FhirAccess, network: Network, software_version: str, release_date: str
 ) -> Blueprint:
     """Give the FHIR routes.
 
@@ -64,7 +64,7 @@ def fhir_api(
     @blueprint.get("/<resource_type>/<resource_id>")
     def read(resource_type: str, resource_id: str) -> Response:
         _check_type(resource_type)
-        return _fhir(access.fhir_read(resource_type, resource_id, viewer()))
+        return _fhir(access.read(resource_type, resource_id, viewer()))
 
     @blueprint.get("/<resource_type>")
     def search(resource_type: str) -> Response:
@@ -77,7 +77,7 @@ def fhir_api(
     def _searched(resource_type: str) -> Response:
         _check_type(resource_type)
         search = asked(request, resource_type)
-        found = access.fhir_search(search.query, viewer())
+        found = access.search(search.query, viewer())
         address = f"{access.site.base_url}/fhir/{resource_type}"
         entries = [
             {

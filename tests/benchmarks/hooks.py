@@ -54,7 +54,7 @@ OPEN_RATE, OPEN_SECONDS, CLOSED_SECONDS = 20.0, 60.0, 8.0
 OPEN_CONNECTIONS = 64
 MOST_PER_SECOND = 500
 """Tokens are signed for at most so many calls; a closed loop that used them up ends earlier."""
-WARM_UP = 60
+WARM_UP_CALLS, WARM_UP_CONNECTIONS = 200, 16
 Call = tuple[str, str]
 Advance = Callable[[int], None]
 
@@ -100,7 +100,7 @@ def phases(seconds: float) -> Sequence[Phase]:
 
 def of_whom() -> Sequence[int]:
     """Say whose each study is: everybody has one to five."""
-    drawn, patients = random.Random(1), list(range(PATIENTS))
+    drawn, patients = random.Random("studies"), list(range(PATIENTS))
     count = Counter(patients)
     while len(patients) < STUDIES:
         number = drawn.randrange(PATIENTS)
@@ -205,7 +205,7 @@ cds = {{ issuer = "{ehr.cds_issuer}", jwks_url = "{office.base_url}/cds-jwks.jso
         progress.remove_task(task)
 
         def signed(count: int) -> Sequence[Call]:
-            drawn, until = random.Random(count), int(time.time()) + 3000
+            drawn, until = random.Random(f"calls {count}"), int(time.time()) + 3000
             task = progress.add_task("signing the tokens", total=count)
             calls = []
             for _ in range(count):
@@ -238,7 +238,7 @@ def peer(folder: Path, workers: int) -> Iterator[Server]:
     alive, log = f"http://127.0.0.1:{port}/cds/cds-discovery", folder / f"peer-{workers}.log"
 
     def calls(count: int) -> Sequence[Call]:
-        drawn = random.Random(count)
+        drawn = random.Random(f"calls {count}")
         return [("", body(drawn.randrange(PATIENTS))) for _ in range(min(count, 500))]
 
     with running(command, alive, log) as process:
@@ -301,8 +301,8 @@ def under_load(server: Server, phase: Phase, progress: Progress) -> dict[str, An
 
 def measured(server: Server, seconds: float, progress: Progress) -> list[str]:
     """Give the lines of one server."""
-    warm_up = replace(server, calls=lambda _: server.calls(WARM_UP), again=False)
-    under_load(warm_up, Phase("warming up", 4, 20.0), progress)
+    warm_up = replace(server, calls=lambda _: server.calls(WARM_UP_CALLS), again=False)
+    under_load(warm_up, Phase("warming up", WARM_UP_CONNECTIONS, 20.0), progress)
     found = [(phase, under_load(server, phase, progress)) for phase in phases(seconds)]
     return [line(server.name, phase.name, outcome) for phase, outcome in found]
 

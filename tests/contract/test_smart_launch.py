@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache, partialmethod
+from functools import cache
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from standing_clock import StandingClock
 from structlog.testing import capture_logs
 from studies import chest_study
 from studies import site as example_site
-from werkzeug.serving import BaseWSGIServer
 
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_schema import open_engine
@@ -177,8 +176,6 @@ def world_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> I
     monkeypatch.setattr("beside_ehr.SystemClock", lambda: clock)
     monkeypatch.setattr("beside_ehr.Beside", World)
     monkeypatch.setattr("mock_ehr.server.SigningKeys", keys)
-    at_once = partialmethod(BaseWSGIServer.serve_forever, 0.01)
-    monkeypatch.setattr(BaseWSGIServer, "serve_forever", at_once)
     with capture_logs() as logs, beside_ehr(folder, **options) as both:
         assert isinstance(both, World)
         both.clock, both.logs, both.asked, both.broken, both.browsers = clock, logs, [], [], []
