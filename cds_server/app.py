@@ -80,7 +80,7 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
     ):
         app.register_blueprint(blueprint)
     install(app, page_of)
-    doors.install(app, routes, keys, network=network, base_url=gate.site.base_url)
+    doors.install(app, routes, keys, network=network, gate=gate)
 
     @app.after_request
     def harden(response: Response) -> Response:

@@ -126,6 +126,17 @@ class Gate:
         self.refuse(viewer, permission.value, ANOTHER, entry, breakable=bool(breakable))
         return False
 
+    def check_role(self, viewer: Viewer, permission: Permission, what: str) -> None:
+        """Check the role alone.
+
+        Raises
+        ------
+        Forbidden
+            If it does not fit; the refusal is recorded.
+        """
+        if not may(viewer.role, permission):
+            self.refuse(viewer, what, _ROLE.format(viewer.role))
+
     def permit(
         self, viewer: Viewer, permission: Permission, what: str, *, bound: bool = False
     ) -> None:
@@ -136,8 +147,7 @@ class Gate:
         Forbidden
             If it does not fit; the refusal is recorded.
         """
-        if not may(viewer.role, permission):
-            self.refuse(viewer, what, _ROLE.format(viewer.role))
+        self.check_role(viewer, permission, what)
         if viewer.patient is not None and not bound:
             self.refuse(viewer, what, "This window is about one patient. Open radcds by itself.")
 

@@ -16,6 +16,7 @@
     smart = { client_id = "radcds" }
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -35,6 +36,7 @@ from cds_server.network import (
     is_protected,
 )
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 _ALGORITHMS = frozenset({"ES384", "RS384"})
 _KINDS = {"centre": Centre, "ehr": Ehr, "token_issuer": TokenIssuer}
 _Value = TypeVar("_Value")
@@ -69,33 +71,34 @@ def read_network(path: Path) -> Network:
 
 
 def _centre(table: Mapping[str, Any]) -> Centre:
-    return _built(Centre, table, institutions=frozenset(table.get("institutions", ())))
+    return _built(Centre, table, institutions=frozenset(_texts(table, "institutions")))
 
 
 def _ehr(table: Mapping[str, Any]) -> Ehr:
     name = table.get("name", "without a name")
     cds, smart = table.get("cds"), table.get("smart")
-    for address in (*table.get("frame_ancestors", ()), *table.get("cors_origins", ())):
-        _safe(address, f"ehr {name}")
-        if address.count("/") != 2:  # noqa: PLR2004 - scheme://host and nothing more
-            msg = f"ehr {name}: {address} is no origin; write one such as https://ehr.example.org"
-            raise ValueError(msg)
+    for key in ("frame_ancestors", "cors_origins"):
+        for address in _texts(table, key):
+            _safe(address, f"ehr {name}")
+            if not _ORIGIN.fullmatch(address):
+                msg = f"ehr {name}: {address} is no origin; write one like https://ehr.example.org"
+                raise ValueError(msg)
     return _built(
         Ehr,
         table,
         fhir_base_url=_safe(table.get("fhir_base_url", ""), f"ehr {name}").rstrip("/"),
-        centres=frozenset(table.get("centres", ())),
+        centres=frozenset(_texts(table, "centres")),
         cds=_cds(cds, name) if cds is not None else None,
         smart=_smart(smart, name) if smart is not None else None,
-        frame_ancestors=tuple(table.get("frame_ancestors", ())),
-        cors_origins=tuple(table.get("cors_origins", ())),
+        frame_ancestors=tuple(_texts(table, "frame_ancestors")),
+        cors_origins=tuple(_texts(table, "cors_origins")),
         system_actions=SystemActions(table.get("system_actions", "")),
     )
 
 
 def _cds(table: Mapping[str, Any], name: str) -> CdsClient:
     _safe(table.get("jwks_url", ""), f"ehr {name}: cds")
-    return _built(CdsClient, table, tenants=frozenset(table.get("tenants", ())))
+    return _built(CdsClient, table, tenants=frozenset(_texts(table, "tenants")))
 
 
 def _smart(table: Mapping[str, Any], name: str) -> SmartRegistration:
@@ -115,7 +118,7 @@ def _smart(table: Mapping[str, Any], name: str) -> SmartRegistration:
         table,
         roles={who: Role(role) for who, role in table.get("roles", {}).items()},
         default_role=Role(default) if default else None,
-        backend_scopes=tuple(table.get("backend_scopes", ())),
+        backend_scopes=tuple(_texts(table, "backend_scopes")),
     )
 
 
@@ -134,7 +137,7 @@ def _issuer(table: Mapping[str, Any]) -> TokenIssuer:
     if not (table.get("jwks_url") or table.get("introspection_url")):
         msg = f"token_issuer {name}: give jwks_url or introspection_url"
         raise ValueError(msg)
-    return _built(TokenIssuer, table, centres=frozenset(table.get("centres", ())))
+    return _built(TokenIssuer, table, centres=frozenset(_texts(table, "centres")))
 
 
 def _built(kind: type[_Value], table: Mapping[str, Any], **changes: object) -> _Value:
@@ -147,6 +150,21 @@ def _built(kind: type[_Value], table: Mapping[str, Any], **changes: object) -> _
     """
     _only(table, {each.name for each in fields(kind)}, kind.__name__.lower())  # type: ignore[arg-type]
     return kind(**{**table, **changes})
+
+
+def _texts(table: Mapping[str, Any], key: str) -> list[str]:
+    """Give a list of texts; empty where there is none.
+
+    Raises
+    ------
+    TypeError
+        If it is no list of texts: a text alone would be read letter by letter.
+    """
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        msg = f"{key} must be a list of texts"
+        raise TypeError(msg)
+    return value
 
 
 def _only(table: Mapping[str, Any], known: Mapping[str, Any] | set[str], where: str) -> None:

@@ -5,11 +5,14 @@ Everything stands on the server. A browser holds one random secret per launch, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from cds_server.network import Role
 from cds_server.viewer import PatientScope
+
+LAUNCH_LASTS = timedelta(minutes=10)
+"""How long a launch may take to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class SessionStore(Protocol):
     """Keeps launches and sessions for every process of the server."""
 
     def add_launch(self, launch: PendingLaunch) -> None:
-        """Remember a launch.
+        """Remember a launch, and forget those that never came back.
 
         Raises
         ------

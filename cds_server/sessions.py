@@ -17,7 +17,7 @@ from cds_server.errors import PeerUnavailable
 from cds_server.network import Ehr, Role
 from cds_server.oauth.smart_client import LaunchRefused, SmartClient, TokenResponse
 from cds_server.ports import Clock
-from cds_server.session import Session, SessionStore
+from cds_server.session import LAUNCH_LASTS, Session, SessionStore
 from cds_server.viewer import PatientScope, Viewer
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.report_context import Site
@@ -25,7 +25,6 @@ from fhir_mappers.report_context import Site
 _SEEN_STEP = timedelta(seconds=30)
 _RENEW_AHEAD = timedelta(seconds=30)
 _RENEW_PATIENCE = timedelta(seconds=60)
-LAUNCH_LASTS = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)

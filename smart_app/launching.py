@@ -22,8 +22,8 @@ from cds_server.oauth.scopes import allows
 from cds_server.oauth.smart_client import LaunchRefused, SmartClient, TokenResponse
 from cds_server.outbound import Outbound
 from cds_server.ports import Clock
-from cds_server.session import PendingLaunch, Session, SessionStore
-from cds_server.sessions import LAUNCH_LASTS, Person, Sessions, digest, viewer
+from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session, SessionStore
+from cds_server.sessions import Person, Sessions, digest, viewer
 from cds_server.viewer import PatientScope
 from fhir_mappers.hook_call import study_uids
 

@@ -19,8 +19,8 @@ from cds_server.network import Ehr, Network, Role
 from cds_server.oauth.signing_keys import SigningKeys
 from cds_server.oauth.smart_client import LaunchRefused
 from cds_server.ports import LocalToken
-from cds_server.session import Session
-from cds_server.sessions import LAUNCH_LASTS, Person, Sessions, viewer
+from cds_server.session import LAUNCH_LASTS, Session
+from cds_server.sessions import Person, Sessions, viewer
 from cds_server.web.doors import LOCAL_USER, address_of, cookie_name, is_same_origin, session
 from smart_app import cookies
 from smart_app.launching import Arrived, Begun, Launching

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
 from cds_server.feedback import CardFeedback, IssuedCard, Verdict
 from cds_server.ports import FileProblem, StoredResult, StudyEntry, StudyState
-from cds_server.session import PendingLaunch, Session
+from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
 from cds_server.worklist import Placing, WorklistPage, WorklistQuery, order
 from fhir_mappers.report_context import ReportSet
 
@@ -151,7 +151,8 @@ class InMemoryResultStore:
 
     def progress(self, result_id: str, state: StudyState) -> None:
         """Note how far a study is."""
-        self.lines[result_id] = replace(self.lines[result_id], state=state)
+        if self.lines[result_id].result is None:
+            self.lines[result_id] = replace(self.lines[result_id], state=state)
 
     def mark_delivered(self, result_id: str, destination: str) -> None:
         """Note an acknowledgement."""
@@ -283,7 +284,9 @@ class InMemorySessionStore:
     grants: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
 
     def add_launch(self, launch: PendingLaunch) -> None:
-        """Remember a launch."""
+        """Remember a launch, and forget those that never came back."""
+        lost = launch.started_at - LAUNCH_LASTS
+        self.launches = {k: v for k, v in self.launches.items() if v.started_at >= lost}
         self.launches[launch.state] = launch
 
     def take_launch(self, state: str) -> PendingLaunch | None:

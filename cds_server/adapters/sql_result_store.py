@@ -45,14 +45,16 @@ class SqlResultStore:
         with self._engine.begin() as connection:
             if connection.scalar(select(schema_version.c.version)) == SCHEMA_VERSION:
                 return
-            older = _LINES.where(worklist_line.c.result_id.is_(None))
-            for row in connection.execute(older).all():
+            older = _LINES.where(worklist_line.c.result_id.is_(None)).order_by(study.c.noticed_at)
+            rows = connection.execute(older).all()
+            latest = {row.study_instance_uid: row.result_id for row in rows}
+            for row in rows:
                 stored = decode(row.content) if row.content else None
                 noticed_at = datetime.fromisoformat(row.noticed_at)
                 connection.execute(
                     insert(worklist_line).values(
                         result_id=row.result_id,
-                        superseded=0,
+                        superseded=int(latest[row.study_instance_uid] != row.result_id),
                         **self._place(noticed_at, stored),
                     )
                 )
@@ -167,7 +169,10 @@ class SqlResultStore:
         with writing(self._engine) as connection:
             connection.execute(
                 update(worklist_line)
-                .where(worklist_line.c.result_id == result_id)
+                .where(
+                    worklist_line.c.result_id == result_id,
+                    worklist_line.c.progress.in_(_NOT_READ),
+                )
                 .values(progress=state.value)
             )
 

@@ -12,7 +12,7 @@ from cds_server.adapters.sql_audit_trail import append
 from cds_server.adapters.sql_schema import pending_launch, session, session_grant
 from cds_server.adapters.sql_writing import writing
 from cds_server.network import Role
-from cds_server.session import PendingLaunch, Session
+from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
 from cds_server.viewer import PatientScope
 
 
@@ -23,14 +23,16 @@ class SqlSessionStore:
         self._engine = engine
 
     def add_launch(self, launch: PendingLaunch) -> None:
-        """Remember a launch.
+        """Remember a launch, and forget those that never came back.
 
         Raises
         ------
         AuditUnavailable
             If it cannot be kept.
         """
+        lost = _seconds(launch.started_at - LAUNCH_LASTS)
         with writing(self._engine) as connection:
+            connection.execute(delete(pending_launch).where(pending_launch.c.started_at < lost))
             connection.execute(
                 insert(pending_launch).values(
                     state=launch.state,

@@ -22,21 +22,24 @@ import structlog
 from flask import Flask, Request, g, request
 
 from cds_server.errors import Forbidden
+from cds_server.gate import Gate
 from cds_server.hooks.answers import Caller
 from cds_server.network import Network, Role
-from cds_server.oauth.access_tokens import AccessGrant, AccessTokens
+from cds_server.oauth.access_tokens import AccessTokens
 from cds_server.oauth.client_token import ClientTokens, Refused
 from cds_server.oauth.scopes import allows
-from cds_server.permissions import Permission, may
+from cds_server.permissions import Permission
 from cds_server.ports import LocalToken
 from cds_server.session import Session
 from cds_server.sessions import Ended, Sessions
 from cds_server.sessions import viewer as viewer_of_session
-from cds_server.viewer import PatientScope, Viewer
+from cds_server.viewer import Viewer
 from cds_server.web.problems import SignedOut, Unauthorised
 
 LOCAL_USER = "local operator"
 _COOKIE = "__Host-radcds-"
+_LEVELS = ("system", "user")
+"""A ``patient/`` scope names a patient as its issuer counts, which is nobody here."""
 
 
 class Door(StrEnum):
@@ -99,9 +102,9 @@ def cookie_name(handle: str) -> str:
 
 
 def install(
-    app: Flask, routes: Sequence[Route], keys: Keys, *, network: Network, base_url: str
+    app: Flask, routes: Sequence[Route], keys: Keys, *, network: Network, gate: Gate
 ) -> None:
-    """Put the doors before every route.
+    """Put the doors before every route; ``gate`` records whom they refuse.
 
     Raises
     ------
@@ -124,10 +127,10 @@ def install(
         if request.url_rule is None or request.method == "OPTIONS":
             return
         method = "GET" if request.method == "HEAD" else request.method
-        _pass(table[request.url_rule.rule, method], keys, network, base_url)
+        _pass(table[request.url_rule.rule, method], keys, network, gate)
 
 
-def _pass(route: Route, keys: Keys, network: Network, base_url: str) -> None:
+def _pass(route: Route, keys: Keys, network: Network, gate: Gate) -> None:
     """Let a request through its door, or not.
 
     Raises
@@ -137,12 +140,13 @@ def _pass(route: Route, keys: Keys, network: Network, base_url: str) -> None:
     SignedOut
         If a person shows no good session.
     Forbidden
-        If the role may not do this.
+        If the role may not do this; the refusal is recorded.
     """
+    base_url = gate.site.base_url
     if route.door is Door.CDS:
         g.caller = _caller(request, keys, network, base_url)
     elif route.door is Door.BEARER:
-        g.viewer = _bearer(request, keys)
+        g.viewer = _bearer(request, keys, gate)
     elif route.door is Door.SESSION:
         # Who is signed out gets a page without patient data, in whichever EHR's frame it is.
         g.frame_ancestors = [each for ehr in network.ehrs for each in ehr.frame_ancestors]
@@ -150,9 +154,7 @@ def _pass(route: Route, keys: Keys, network: Network, base_url: str) -> None:
         ehr = network.ehr(g.session.fhir_base_url) if g.session.fhir_base_url else None
         g.frame_ancestors = ehr.frame_ancestors if ehr else ()
         g.viewer = viewer_of_session(g.session, address_of(request))
-        if not may(g.session.role, route.permission):
-            msg = f"The role {g.session.role} may not do this."
-            raise Forbidden(msg)
+        gate.check_role(g.viewer, route.permission, route.path)
 
 
 def caller() -> Caller:
@@ -201,7 +203,7 @@ def _caller(asked: Request, keys: Keys, network: Network, base_url: str) -> Call
     return Caller(ehr, issuer, address_of(asked))
 
 
-def _bearer(asked: Request, keys: Keys) -> Viewer:
+def _bearer(asked: Request, keys: Keys, gate: Gate) -> Viewer:
     """Let a program with an access token in.
 
     Raises
@@ -209,7 +211,7 @@ def _bearer(asked: Request, keys: Keys) -> Viewer:
     Unauthorised
         If the token is not good.
     Forbidden
-        If its scopes do not reach the resource type.
+        If its scopes do not reach the resource type; the refusal is recorded.
     """
     address = address_of(asked)
     if _is_local(asked, keys):
@@ -218,40 +220,23 @@ def _bearer(asked: Request, keys: Keys) -> Viewer:
     grant = keys.tokens.check(token) if scheme.lower() == "bearer" and token else None
     if grant is None:
         raise Unauthorised
-    view_args = asked.view_args or {}
-    letter = "r" if "resource_id" in view_args else "s"
-    level = _level(grant, str(view_args.get("resource_type", "")), letter)
-    if not level:
-        msg = "The scopes of this token do not reach this."
-        raise Forbidden(msg)
-    patient = None
-    if level == "patient":
-        patient = PatientScope(f"Patient/{grant.patient}", _patient_identifiers(grant))
-    return Viewer(
+    program = Viewer(
         user=grant.subject or grant.client_id or "unknown",
         address=address,
         role=Role.SYSTEM,
         client=grant.issuer,
         centres=grant.centres,
-        patient=patient,
     )
-
-
-def _level(grant: AccessGrant, resource_type: str, letter: str) -> str:
-    """Give the widest level at which a grant reaches a type: system, user, patient, or none."""
-    for level in ("system", "user", "patient"):
-        if allows(grant.scopes, level, resource_type, letter):
-            return level if level != "patient" or grant.patient else ""
-    return ""
-
-
-def _patient_identifiers(grant: AccessGrant) -> frozenset[tuple[str, str]]:
-    """Name the patient of a token as the archive does: ``system|value``, where the issuer says so.
-
-    A bare logical id of another server names nobody here, and reaches nothing.
-    """
-    system, bar, value = (grant.patient or "").rpartition("|")
-    return frozenset({(system, value)}) if bar else frozenset()
+    named = asked.view_args or {}
+    resource_type = str(named.get("resource_type", ""))
+    letter = "r" if "resource_id" in named else "s"
+    if not any(allows(grant.scopes, level, resource_type, letter) for level in _LEVELS):
+        gate.refuse(
+            program,
+            "FHIR beyond the scopes of the token",
+            "The scopes of this token do not reach this: system/ or user/ scopes are needed.",
+        )
+    return program
 
 
 def _session(asked: Request, keys: Keys, base_url: str) -> Session:

@@ -138,7 +138,6 @@ def own_smart_configuration(network: Network, base_url: str) -> dict[str, object
                 "scopes_supported": [f"system/{each}.rs" for each in TYPES],
                 "capabilities": [
                     "client-confidential-asymmetric",
-                    "permission-patient",
                     "permission-user",
                     "permission-v2",
                 ],

@@ -55,6 +55,7 @@ OPEN_CONNECTIONS = 64
 MOST_PER_SECOND = 500
 """Tokens are signed for at most so many calls; a closed loop that used them up ends earlier."""
 WARM_UP_CALLS, WARM_UP_CONNECTIONS = 200, 16
+LOOK_EVERY_S, PATIENCE_S = 0.5, 120.0
 Call = tuple[str, str]
 Advance = Callable[[int], None]
 
@@ -232,7 +233,12 @@ cds = {{ issuer = "{ehr.cds_issuer}", jwks_url = "{office.base_url}/cds-jwks.jso
 def peer(folder: Path, workers: int) -> Iterator[Server]:
     """Run the peer."""
     port = free_port()
-    command = [PEER / "bin" / "python", "-m", "uvicorn", "healthchain_service:app"]
+    command: list[str | Path] = [
+        PEER / "bin" / "python",
+        "-m",
+        "uvicorn",
+        "healthchain_service:app",
+    ]
     command += ["--app-dir", HERE, "--port", str(port), "--workers", str(workers)]
     command += ["--log-level", "warning"]
     alive, log = f"http://127.0.0.1:{port}/cds/cds-discovery", folder / f"peer-{workers}.log"
@@ -258,7 +264,7 @@ def install_peer() -> None:
     if done.exists():
         return
     subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
-    install = [PEER / "bin" / "python", "-m", "pip", "install", "-qq"]
+    install: list[str | Path] = [PEER / "bin" / "python", "-m", "pip", "install", "-qq"]
     subprocess.run([*install, f"healthchain=={PEER_VERSION}"], check=True)
     done.touch()
 
@@ -279,7 +285,7 @@ def under_load(server: Server, phase: Phase, progress: Progress) -> dict[str, An
         "again": server.again,
     }
     task = progress.add_task(f"{server.name}: {phase.name}", total=phase.seconds)
-    command = [sys.executable, HERE / "load.py"]
+    command: list[str | Path] = [sys.executable, HERE / "load.py"]
     peak, start = server.memory(), time.monotonic()
     with (
         tempfile.TemporaryFile() as told,
@@ -289,10 +295,12 @@ def under_load(server: Server, phase: Phase, progress: Progress) -> dict[str, An
         generator.stdin.write(orjson.dumps(plan))
         generator.stdin.close()
         while generator.poll() is None:
-            time.sleep(0.2)
-            peak = max(peak, server.memory())
-            progress.update(task, completed=time.monotonic() - start)
-        assert generator.returncode == 0
+            time.sleep(LOOK_EVERY_S)
+            peak, took = max(peak, server.memory()), time.monotonic() - start
+            progress.update(task, completed=took)
+            if took > phase.seconds + PATIENCE_S:
+                generator.kill()
+        assert generator.returncode == 0, f"{server.name} does not answer any more"
         told.seek(0)
         outcome: dict[str, Any] = json.load(told)
     progress.remove_task(task)

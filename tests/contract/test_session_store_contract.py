@@ -573,10 +573,6 @@ def test_a_database_of_version_1_is_upgraded_in_place(tmp_path: Path, whole_tabl
     assert json.loads(again.trail.events()[-1])["resourceType"] == "AuditEvent"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SqlResultStore._place_older_lines writes superseded=0 for every line",
-)
 def test_an_upgrade_knows_which_results_a_later_model_superseded(tmp_path: Path) -> None:
     path = tmp_path / "radcds.sqlite"
     before = in_sql(path)

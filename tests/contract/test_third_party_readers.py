@@ -158,7 +158,7 @@ def test_npm_fhirclient_says_that_it_is_not_let_in(api: Api, token: str | None) 
 def test_npm_fhirclient_is_told_what_its_scopes_do_not_reach(api: Api) -> None:
     refused = read_by_npm(api, api.token("system/Observation.rs"))["refused"]
     assert refused["status"] == 403
-    assert "The scopes of this token do not reach this." in refused["message"]
+    assert "The scopes of this token do not reach this" in refused["message"]
 
 
 # --- PyPI fhirclient

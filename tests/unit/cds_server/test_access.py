@@ -223,10 +223,6 @@ def test_a_refusal_of_a_study_leaves_one_leaf_that_says_so(
         assert "MRN" not in json.dumps(leaf)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="web.doors._pass refuses a role before access.Access can record it: no leaf is left",
-)
 @pytest.mark.parametrize(
     ("who", "route"),
     [("auditor", "images"), ("clinician with first", "verdict"), ("auditor", "break-glass")],
@@ -253,7 +249,7 @@ def test_the_worklist_shows_the_studies_that_are_theirs(hospital: Hospital, who:
             assert [leaf["outcome"] for leaf in leaves] == (["8"] if refused else ["0"])
 
 
-@pytest.mark.parametrize(("centre", "status"), [("north", 200), ("south", 403), ("odd", 403)])
+@pytest.mark.parametrize(("centre", "status"), [("north", 200), ("south", 403), ("odd", 400)])
 def test_the_worklist_is_narrowed_to_a_centre_of_ones_own(
     hospital: Hospital, centre: str, status: int
 ) -> None:
@@ -496,10 +492,9 @@ READERS = [
     ("system/*.rs", NORTH, None, {"north-first", "north-second", "north-namesake"}),
     ("user/*.rs", SOUTH, None, {"south-first"}),
     ("system/DiagnosticReport.rs", NORTH | SOUTH, None, set(STUDIES) - {"nowhere-first"}),
-    ("patient/*.rs", NORTH, f"{ISSUED_BY}|MRN 123456", {"north-first"}),
-    ("patient/*.rs", NORTH, f"{ISSUED_BY}|MRN 999", {"north-second"}),
+    # Whom its issuer calls a patient is nobody here.
+    ("patient/*.rs", NORTH, f"{ISSUED_BY}|MRN 123456", set()),
     ("patient/*.rs", NORTH, "MRN 123456", set()),
-    ("patient/*.rs", NORTH, "urn:oid:2.999.8|MRN 123456", set()),
 ]
 
 

@@ -16,10 +16,11 @@ from serving import Serving
 from sqlalchemy import delete
 from studies import ISSUED, OUTCOMES, chest_study
 
-from cds_server.access import Stores
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import fhir_identifier, fhir_origin, fhir_resource, open_engine
+from cds_server.fhir_access import FhirAccess
+from cds_server.gate import Stores
 from cds_server.network import Centre, Network, Role
 from cds_server.oauth.access_tokens import AccessGrant, AccessTokens
 from cds_server.ports import FhirPage, FhirQuery, StoredResult
@@ -57,7 +58,7 @@ class SqlServing(Serving):
         self.engine = engine
         self.store: Any = SqlResultStore(engine, Placing(NETWORK))
         self.repository = SqlFhirRepository(engine)
-        self.access._stores = Stores(
+        self.access.gate.stores = Stores(
             self.store, self.store, self.repository, self.feedback, self.session_store
         )
 
@@ -153,18 +154,22 @@ def test_all_pages_give_each_visible_resource_once_and_in_order(
     while after or not pages:
         assert len(pages) <= len(visible), "the walk ends"
         query = FhirQuery("DiagnosticReport", count=size, after=after)
-        pages.append(shelves.access.fhir_search(query, viewer(*scope)))
+        pages.append(FhirAccess(shelves.access.gate).search(query, viewer(*scope)))
         after = pages[-1].last
     found = [json.loads(each)["id"] for page in pages for each in page.resources]
     assert found == visible
     assert {page.total for page in pages} == {len(visible)}
     assert all(len(page.resources) == size for page in pages[:-1])
     assert len(pages) == max(1, -(-len(visible) // size))
-    number = shelves.access.fhir_search(FhirQuery("DiagnosticReport", count=0), viewer(*scope))
+    number = FhirAccess(shelves.access.gate).search(
+        FhirQuery("DiagnosticReport", count=0), viewer(*scope)
+    )
     assert number == FhirPage([], len(visible))
     for each, origin in resources.items():
         content = shelves.repository.read("DiagnosticReport", each)
-        read = shelves.access._fhir_in_scope("DiagnosticReport", content, viewer(*scope))
+        read = FhirAccess(shelves.access.gate)._fhir_in_scope(
+            "DiagnosticReport", content, viewer(*scope)
+        )
         assert read == is_visible(origin, *scope), "a search shows what a read does"
 
 

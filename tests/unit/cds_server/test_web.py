@@ -108,7 +108,7 @@ def test_an_application_does_not_start_with_a_route_that_is_not_in_the_table(
             REAL,
             Keys(None, None, serving.local, serving.sessions),  # type: ignore[arg-type]
             network=Network(),
-            base_url="",
+            gate=serving.access.gate,
         )
 
 
