@@ -101,6 +101,10 @@ class Settings:
         720.0, "Minutes within which one that the AI did not analyse is"
     )
     target_routine_min: float = _setting(1440.0, "Minutes within which any other study is")
+    worklist_days: float = _setting(
+        14.0,
+        "Days past its target after which a study leaves the open worklist for All",
+    )
     ohif_url: str = _setting(
         "", "Address of an OHIF viewer on the same PACS, offered as a link; none by default"
     )
@@ -186,6 +190,7 @@ class Settings:
             "target_flagged_min",
             "target_not_analysed_min",
             "target_routine_min",
+            "worklist_days",
         ):
             if getattr(self, name) <= 0:
                 msg = f"{name} must be above zero"

@@ -6,7 +6,7 @@ with it, and nothing waits for ever below a stream of urgent ones. Time passes f
 the order by "deadline minus now" is the order by deadline.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -81,18 +81,24 @@ class WorklistQuery:
         Classes by ``StudyEntry.rank``; empty means all.
     limit
         At most so many lines.
+    due_after
+        Leaves out what was due before, so that what nobody ever marked as read does not bury what
+        came today; ``None`` leaves nothing out.
     """
 
     centres: frozenset[str] = frozenset()
     show: Show = Show.OPEN
     ranks: frozenset[int] = frozenset()
     limit: int = 200
+    due_after: datetime | None = None
 
     def admits(self, entry: StudyEntry) -> bool:
         """Say whether a line belongs to the answer."""
         if self.centres and entry.result is not None and entry.centre not in self.centres:
             return False
         if self.ranks and entry.rank not in self.ranks:
+            return False
+        if self.due_after is not None and entry.due < self.due_after:
             return False
         if self.show is Show.ALL:
             return True
@@ -116,6 +122,11 @@ class WorklistPage:
     entries: Sequence[StudyEntry]
     more: int
     counts: Mapping[int, int]
+
+
+def in_order(query: WorklistQuery, entries: Iterable[StudyEntry]) -> list[StudyEntry]:
+    """Sort the lines of a worklist: what is due first; of what was read, the latest first."""
+    return sorted(entries, key=order, reverse=query.show is not Show.OPEN)
 
 
 def order(entry: StudyEntry) -> tuple[datetime, int, str]:

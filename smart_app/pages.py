@@ -59,11 +59,13 @@ class StudyPages:
         What time it is.
     images_open_for
         How long images stay open without another look.
+    open_for
+        How long past its target a study stays on the open worklist.
     ohif_url
         Of a viewer elsewhere, or empty.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every collaborator of the pages, by name
         self,
         access: Access,
         *,
@@ -71,6 +73,7 @@ class StudyPages:
         network: Network,
         clock: Clock,
         images_open_for: timedelta,
+        open_for: timedelta = timedelta(days=14),
         ohif_url: str = "",
     ) -> None:
         self._access = access
@@ -78,6 +81,7 @@ class StudyPages:
         self._network = network
         self._clock = clock
         self._images_open_for = images_open_for
+        self._open_for = open_for
         self._ohif_url = ohif_url
 
     def around(self) -> dict[str, object]:
@@ -130,6 +134,7 @@ class StudyPages:
             show=Show(state),
             ranks=frozenset({RANKS[priority]}) if priority else frozenset(),
             limit=_MOST_LINES,
+            due_after=self._clock.now() - self._open_for if state == Show.OPEN else None,
         )
 
     def _centres(self) -> Mapping[str, str]:
@@ -154,6 +159,7 @@ class StudyPages:
             "filters": {
                 **filters,
                 "state": request.args.get("state", "open"),
+                "open_days": self._open_for.days,
                 "centres": list(centres.items()),
             },
             "etag": hashlib.sha256(orjson.dumps([shown, found.more, counts])).hexdigest()[:32],

@@ -32,6 +32,7 @@ def web_application(services: Services) -> Flask:
         network=services.network,
         clock=services.clock,
         images_open_for=timedelta(minutes=settings.session_idle_min),
+        open_for=timedelta(days=settings.worklist_days),
         ohif_url=settings.ohif_url,
     )
     ways_in = WaysIn(

@@ -14,7 +14,7 @@ from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
 from cds_server.feedback import CardFeedback, IssuedCard, Verdict
 from cds_server.ports import FileProblem, StoredResult, StudyEntry, StudyState
 from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
-from cds_server.worklist import Placing, WorklistPage, WorklistQuery, order
+from cds_server.worklist import Placing, WorklistPage, WorklistQuery, in_order
 from fhir_mappers.report_context import ReportSet
 
 
@@ -194,7 +194,7 @@ class InMemoryResultStore:
 
     def worklist(self, query: WorklistQuery) -> WorklistPage:
         """Give the lines of a worklist in the order of reading."""
-        admitted = sorted((e for e in self.lines.values() if query.admits(e)), key=order)
+        admitted = in_order(query, (e for e in self.lines.values() if query.admits(e)))
         counts = Counter(entry.rank for entry in admitted)
         shown = admitted[: query.limit]
         return WorklistPage(shown, len(admitted) - len(shown), counts)

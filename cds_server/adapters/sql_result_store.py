@@ -228,8 +228,10 @@ class SqlResultStore:
                 _narrowed(by_rank, query).group_by(worklist_line.c.rank)
             ).all()
             counts = {row[0]: row[1] for row in counted}
+            places = (worklist_line.c.due, worklist_line.c.rank, worklist_line.c.result_id)
+            latest_first = query.show is not Show.OPEN
             lines = _narrowed(_LINES, query).order_by(
-                worklist_line.c.due, worklist_line.c.rank, worklist_line.c.result_id
+                *(place.desc() if latest_first else place for place in places)
             )
             rows = connection.execute(lines.limit(query.limit)).all()
             entries = [_entry(row, _deliveries(connection, row.result_id)) for row in rows]
@@ -301,6 +303,8 @@ def _narrowed(lines: Select[Any], query: WorklistQuery) -> Select[Any]:
         lines = lines.where(or_(line.progress.in_(_NOT_READ), line.centre.in_(query.centres)))
     if query.ranks:
         lines = lines.where(line.rank.in_(query.ranks))
+    if query.due_after is not None:
+        lines = lines.where(line.due >= query.due_after.timestamp())
     if query.show is Show.ALL:
         return lines
     closed = line.closed_at.is_(None) if query.show is Show.OPEN else line.closed_at.is_not(None)

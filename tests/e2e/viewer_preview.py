@@ -201,6 +201,7 @@ class Preview:
                 state="open",
                 centre="",
                 priority="",
+                open_days=14,
                 centres=[("n1", "North Hospital"), ("s1", "South Hospital")],
             ),
             "counts": counts,
