@@ -241,6 +241,10 @@ class ResultStore(Protocol):
         """
         ...
 
+    def artefact_of_each(self, name: str, result_ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Give the stored bytes of one artefact of each result that has it, by result."""
+        ...
+
     def artefacts(self, result_id: str) -> ReportSet:
         """Give the stored report set, byte for byte.
 

@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import Literal
 
 from fhir_mappers import codes
-from fhir_mappers.fhir_json import emitted, identifier_system
+from fhir_mappers.fhir_json import emitted, identifier_system, unchecked
 from fhir_mappers.report_context import Site
 
 OutcomeCode = Literal["0", "4", "8", "12"]
@@ -136,7 +136,7 @@ def audit_event(fact: AuditFact, site: Site) -> bytes:
         If the event would not be a valid AuditEvent.
     """
     event = _event(fact, site)
-    event_id = str(uuid.uuid5(_NAMESPACE, emitted(event).decode()))
+    event_id = str(uuid.uuid5(_NAMESPACE, unchecked(event).decode()))
     return emitted({"resourceType": "AuditEvent", "id": event_id, **event})
 
 

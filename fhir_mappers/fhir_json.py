@@ -58,6 +58,15 @@ def emitted(resource: Mapping[str, Any]) -> bytes:
         if of_kind == kind and cleaned.get(element) not in allowed:
             msg = f"{kind}.{element}: {cleaned.get(element)!r} is not a code that radcds emits"
             raise InvalidMessage(msg)
+    return _written(cleaned)
+
+
+def unchecked(resource: Mapping[str, Any]) -> bytes:
+    """Give the bytes of a resource that is still to be completed, to derive its id from them."""
+    return _written(_cleaned(resource))
+
+
+def _written(cleaned: Mapping[str, Any]) -> bytes:
     return orjson.dumps(cleaned, option=orjson.OPT_INDENT_2)
 
 

@@ -225,7 +225,7 @@ class Launching:
             msg = f"{ehr.name} does not say who signed in. radcds shows nothing to nobody."
             raise LaunchRefused(msg)
         user = identity.fhir_user or f"{identity.issuer}#{identity.subject}"
-        kind = identity.fhir_user.split("/")[-2] if identity.fhir_user else "Practitioner"
+        kind = (identity.fhir_user or "Practitioner/").split("/")[-2:][0]
         if kind not in _STAFF:
             msg = "radcds is for clinical staff; it has no view for patients."
             raise LaunchRefused(msg)

@@ -212,6 +212,11 @@ class InMemoryResultStore:
             raise ResultNotFound(msg)
         return self.files[result_id][name]
 
+    def artefact_of_each(self, name: str, result_ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Give one artefact of each result that has it."""
+        files = {each: self.files.get(each, {}) for each in result_ids}
+        return {each: found[name] for each, found in files.items() if name in found}
+
     def artefacts(self, result_id: str) -> ReportSet:
         """Give the report set.
 

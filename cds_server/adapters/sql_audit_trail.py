@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from cds_server.adapters.sql_schema import audit_frontier, audit_leaf
+from cds_server.adapters.sql_transaction import reading
 from cds_server.audit.merkle import Frontier, leaf_hash
 from cds_server.errors import AuditUnavailable
 
@@ -49,7 +50,7 @@ class SqlAuditTrail:
         query = select(audit_leaf.c.content).order_by(audit_leaf.c.sequence)
         if study_instance_uid is not None:
             query = query.where(audit_leaf.c.study_instance_uid == study_instance_uid)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [bytes(content) for content in connection.scalars(query)]
 
     def verify(self) -> int:
@@ -62,7 +63,7 @@ class SqlAuditTrail:
         """
         tree = Frontier()
         query = select(audit_leaf).order_by(audit_leaf.c.sequence)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             for row in connection.execute(query.execution_options(yield_per=_PAGE)):
                 if row.sequence != tree.size:
                     msg = f"audit event {tree.size} is missing: the next one is {row.sequence}"
@@ -82,19 +83,23 @@ class SqlAuditTrail:
 def append(connection: Connection, events: Sequence[bytes]) -> None:
     """Append events within a transaction of the caller's."""
     tree = _frontier(connection)
+    rows = []
     for content in events:
         leaf = leaf_hash(content)
         sequence = tree.size
         tree.append(leaf)
-        connection.execute(
-            insert(audit_leaf).values(
-                sequence=sequence,
-                content=content,
-                leaf_hash=leaf,
-                root=tree.root,
-                study_instance_uid=_study_of(content),
-            )
+        rows.append(
+            {
+                "sequence": sequence,
+                "content": content,
+                "leaf_hash": leaf,
+                "root": tree.root,
+                "study_instance_uid": _study_of(content),
+            }
         )
+    if not rows:
+        return
+    connection.execute(insert(audit_leaf), rows)
     values = {"size": tree.size, "subtrees": b"".join(tree.subtrees)}
     changed = connection.execute(update(audit_frontier).values(values)).rowcount
     if not changed:

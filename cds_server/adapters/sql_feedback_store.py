@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from cds_server.adapters.sql_audit_trail import append
 from cds_server.adapters.sql_schema import card_feedback, issued_card, verdict, worklist_line
-from cds_server.adapters.sql_writing import writing
+from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.feedback import Agreement, CardFeedback, IssuedCard, Verdict
 
 
@@ -29,15 +29,16 @@ class SqlFeedbackStore:
             If it cannot be kept; then no card may be shown.
         """
         with writing(self._engine) as connection:
-            for card in cards:
+            if cards:
                 connection.execute(
-                    sqlite_insert(issued_card).values(asdict(card)).on_conflict_do_nothing()
+                    sqlite_insert(issued_card).on_conflict_do_nothing(),
+                    [asdict(card) for card in cards],
                 )
             append(connection, audit_events)
 
     def card(self, uuid: str) -> IssuedCard | None:
         """Give a card that was shown."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(select(issued_card).where(issued_card.c.uuid == uuid)).first()
         return IssuedCard(*row) if row else None
 
@@ -72,7 +73,7 @@ class SqlFeedbackStore:
     def feedback(self, card: str) -> Sequence[CardFeedback]:
         """Give what was said of one card, oldest first."""
         query = select(card_feedback.c.content).where(card_feedback.c.card == card)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             found = [
                 orjson.loads(each)
                 for each in connection.scalars(query.order_by(card_feedback.c.at)).all()
@@ -113,7 +114,7 @@ class SqlFeedbackStore:
     def verdicts(self, result_id: str) -> Sequence[Verdict]:
         """Give what readers said of one result, oldest first."""
         query = select(verdict).where(verdict.c.result_id == result_id).order_by(verdict.c.id)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         return [
             Verdict(

@@ -28,6 +28,7 @@ from cds_server.adapters.sql_schema import (
     result,
     worklist_line,
 )
+from cds_server.adapters.sql_transaction import reading
 from cds_server.errors import (
     DeliveryFailed,
     DeliveryRefused,
@@ -79,7 +80,7 @@ class SqlFhirRepository:
             fhir_resource.c.resource_type == resource_type,
             fhir_resource.c.resource_id == resource_id,
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             content = connection.scalar(query)
         if content is None:
             msg = f"there is no {resource_type} with this id"
@@ -92,7 +93,7 @@ class SqlFhirRepository:
             fhir_origin.c.resource_type == resource_type,
             fhir_origin.c.resource_id == resource_id,
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return connection.scalar(query)
 
     def search(self, query: FhirQuery, reach: FhirReach) -> FhirPage:
@@ -116,7 +117,7 @@ class SqlFhirRepository:
             .limit(query.count + 1)
         )
         number = select(func.count()).select_from(fhir_resource).where(matching)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             total = connection.scalar(number) or 0
             rows = connection.execute(page).all() if query.count else []
         shown = rows[: query.count]

@@ -17,7 +17,7 @@ from cds_server.adapters.sql_schema import (
     study,
     worklist_line,
 )
-from cds_server.adapters.sql_writing import writing
+from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.errors import ResultNotFound
 from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
@@ -223,7 +223,7 @@ class SqlResultStore:
     def worklist(self, query: WorklistQuery) -> WorklistPage:
         """Give the lines of a worklist in the order of reading."""
         by_rank = select(worklist_line.c.rank, func.count())
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             counted = connection.execute(
                 _narrowed(by_rank, query).group_by(worklist_line.c.rank)
             ).all()
@@ -234,7 +234,7 @@ class SqlResultStore:
                 *(place.desc() if latest_first else place for place in places)
             )
             rows = connection.execute(lines.limit(query.limit)).all()
-            entries = [_entry(row, _deliveries(connection, row.result_id)) for row in rows]
+            entries = _entries(connection, rows)
         return WorklistPage(entries, sum(counts.values()) - len(entries), counts)
 
     def artefact(self, result_id: str, name: str) -> bytes:
@@ -248,12 +248,20 @@ class SqlResultStore:
         query = select(artefact.c.content).where(
             artefact.c.result_id == result_id, artefact.c.name == name
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             content = connection.scalar(query)
         if content is None:
             msg = "this study has no such artefact"
             raise ResultNotFound(msg)
         return bytes(content)
+
+    def artefact_of_each(self, name: str, result_ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Give the stored bytes of one artefact of each result that has it."""
+        query = select(artefact.c.result_id, artefact.c.content).where(
+            artefact.c.name == name, artefact.c.result_id.in_(result_ids)
+        )
+        with reading(self._engine) as connection:
+            return {row.result_id: bytes(row.content) for row in connection.execute(query)}
 
     def artefacts(self, result_id: str) -> ReportSet:
         """Give the stored report set, byte for byte.
@@ -264,7 +272,7 @@ class SqlResultStore:
             If there is no such result.
         """
         query = select(artefact.c.name, artefact.c.content).where(artefact.c.result_id == result_id)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             files = {row.name: bytes(row.content) for row in connection.execute(query)}
         if not files:
             msg = "no result is stored under this identifier"
@@ -278,9 +286,9 @@ class SqlResultStore:
         )
 
     def _entries(self, query: Select[Any]) -> list[StudyEntry]:
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-            return [_entry(row, _deliveries(connection, row.result_id)) for row in rows]
+            return _entries(connection, rows)
 
 
 _STUDIES = study.outerjoin(result).outerjoin(
@@ -311,9 +319,13 @@ def _narrowed(lines: Select[Any], query: WorklistQuery) -> Select[Any]:
     return lines.where(line.superseded == 0, closed)
 
 
-def _deliveries(connection: Connection, result_id: str) -> dict[str, bool]:
-    query = select(delivery).where(delivery.c.result_id == result_id)
-    return {row.destination: bool(row.delivered) for row in connection.execute(query)}
+def _entries(connection: Connection, rows: Sequence[Row[Any]]) -> list[StudyEntry]:
+    """Give the lines of rows, with what was delivered of each."""
+    query = select(delivery).where(delivery.c.result_id.in_([row.result_id for row in rows]))
+    delivered: dict[str, dict[str, bool]] = {row.result_id: {} for row in rows}
+    for each in connection.execute(query) if rows else ():
+        delivered[each.result_id][each.destination] = bool(each.delivered)
+    return [_entry(row, delivered[row.result_id]) for row in rows]
 
 
 def _entry(row: Row[Any], delivered: Mapping[str, bool]) -> StudyEntry:

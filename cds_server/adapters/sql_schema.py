@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     ForeignKey,
     Index,
@@ -223,7 +224,7 @@ def open_engine(path: Path) -> Engine:
     """
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "begin", _begin)
     try:
         with _alone(path), engine.begin() as connection:
             metadata.create_all(connection)
@@ -254,6 +255,12 @@ def _alone(path: Path) -> Iterator[None]:
     with path.with_suffix(".opening").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once, or not at all: a reader that later writes could not wait."""
+    reads = connection.get_execution_options().get("reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _on_connect(connection: object, _: object) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from cds_server.adapters.sql_audit_trail import append
 from cds_server.adapters.sql_schema import pending_launch, session, session_grant
-from cds_server.adapters.sql_writing import writing
+from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.network import Role
 from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
 from cds_server.viewer import PatientScope
@@ -85,7 +85,7 @@ class SqlSessionStore:
 
     def session(self, handle: str) -> Session | None:
         """Give a session, if it has not ended."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(select(session).where(session.c.handle == handle)).first()
         if row is None:
             return None
@@ -185,7 +185,7 @@ class SqlSessionStore:
             session_grant.c.result_id == result_id,
             session_grant.c.what == what,
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             until = connection.scalar(query)
         return until is not None and _seconds(now) < until
 

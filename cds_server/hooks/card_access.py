@@ -62,16 +62,21 @@ class CardAccess:
         ------
         Forbidden
             If the caller may not call CDS services.
+        ResultNotFound
+            If a card is lost: that is never passed off as no card.
         """
         self._gate.permit(viewer, Permission.CALL_CDS, "a CDS service", bound=True)
+        read = [entry.result_id for entry in entries if entry.result is not None]
+        stored = self._gate.stores.results.artefact_of_each("card.json", read)
+        if len(stored) < len(read):
+            msg = "a result is stored without its card"
+            raise ResultNotFound(msg)
         cards: dict[str, dict[str, Any]] = {}
         for entry in entries:
             if entry.result is None:
                 cards[entry.result_id] = pending_card(entry.result_id, self._gate.site)
-                continue
-            stored = orjson.loads(self._gate.stores.results.artefact(entry.result_id, "card.json"))
-            if stored["cards"]:
-                cards[entry.result_id] = stored["cards"][0]
+            elif found := orjson.loads(stored[entry.result_id])["cards"]:
+                cards[entry.result_id] = found[0]
         leaves = [self._gate.query_leaf(viewer, query)]
         leaves += [
             self._gate.view_leaf(entry, viewer, "card", emergency=False)

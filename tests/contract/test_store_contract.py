@@ -14,6 +14,7 @@ from cds_server.adapters.in_memory import InMemoryAuditTrail, InMemoryResultStor
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
+from cds_server.adapters.sql_transaction import reading
 from cds_server.errors import AuditUnavailable, ResultNotFound
 from cds_server.ports import AuditTrail, ResultStore, StoredResult, StudyState
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
@@ -184,3 +185,24 @@ def test_a_trail_that_cannot_be_written_says_so(stores: Stores) -> None:
     with pytest.raises(AuditUnavailable, match="cannot be written"):
         trail.record([event(number) for number in range(200)])
     assert trail.verify() == 1
+
+
+def test_an_artefact_of_each_result_is_given_at_once(stores: Stores) -> None:
+    store, _, _ = stores
+    save(store, stored("urgent", 0))
+    save(store, stored("normal", 1))
+    ids = [stored("urgent", 0).result_id, stored("normal", 1).result_id]
+    assert store.artefact_of_each("card.json", [*ids, "nothing"]) == dict.fromkeys(ids, b"{card}")
+    assert store.artefact_of_each("card.json", []) == {}
+
+
+def test_a_long_read_keeps_no_writer_waiting(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "radcds.sqlite")
+    trail = SqlAuditTrail(engine)
+    trail.record([event(number) for number in range(3)])
+    with reading(engine) as connection:
+        before = connection.scalar(text("SELECT count(*) FROM audit_leaf"))
+        trail.record([event(9)])
+        assert connection.scalar(text("SELECT count(*) FROM audit_leaf")) == before == 3
+    assert trail.verify() == 4
+    engine.dispose()

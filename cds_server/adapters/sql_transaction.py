@@ -1,4 +1,4 @@
-"""One durable transaction in SQL, and what its failure means."""
+"""Transactions in SQL: a durable write, and a read that keeps no writer waiting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,3 +24,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
     except DatabaseError as error:
         msg = f"the database cannot be written ({error.orig})"
         raise AuditUnavailable(msg) from error
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Read from one snapshot. Writers go on meanwhile, however long it takes."""
+    with engine.execution_options(reads=True).connect() as connection:
+        yield connection
