@@ -184,8 +184,8 @@ class Access:
         self._gate.stores.sessions.grant(viewer.session, result_id, "images", end, [leaf])
         return entry
 
-    def image_opened(self, result_id: str, viewer: Viewer) -> StudyEntry:
-        """Give a study whose images this session opened, with the leaf in the trail.
+    def image_opened(self, result_id: str, viewer: Viewer) -> str:
+        """Give the UID of a study whose images this session opened, with the leaf in the trail.
 
         Raises
         ------
@@ -194,12 +194,12 @@ class Access:
         Forbidden
             If the images were not opened, or no longer are.
         """
-        entry = self._gate.stores.results.entry(result_id)
+        study_instance_uid = self._gate.stores.results.study_of(result_id)
         now = self._gate.now()
         if not self._gate.stores.sessions.granted(viewer.session, result_id, "images", now):
             msg = "The images of this study were not opened in this session. Open the study again."
             raise Forbidden(msg)
-        return entry
+        return study_instance_uid
 
     def break_glass(self, result_id: str, viewer: Viewer, reason: str, comment: str) -> None:
         """Open one study for one hour to one session, whatever its centre or patient.

@@ -105,6 +105,10 @@ class Settings:
         14.0,
         "Days past its target after which a study leaves the open worklist for All",
     )
+    compress_images: bool = _setting(
+        False,  # noqa: FBT003 - a default, not a call
+        "Compress the viewer's pixels: pays on links below 200 Mbit/s",
+    )
     ohif_url: str = _setting(
         "", "Address of an OHIF viewer on the same PACS, offered as a link; none by default"
     )

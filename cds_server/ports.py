@@ -217,6 +217,16 @@ class ResultStore(Protocol):
         """
         ...
 
+    def study_of(self, result_id: str) -> str:
+        """Give the Study Instance UID of a result.
+
+        Raises
+        ------
+        ResultNotFound
+            If nothing is known under that identifier.
+        """
+        ...
+
     def entries(self) -> Sequence[StudyEntry]:
         """Give every study: urgent first, then flagged, not analysed, normal, still queued."""
         ...

@@ -61,6 +61,8 @@ class StudyPages:
         How long images stay open without another look.
     open_for
         How long past its target a study stays on the open worklist.
+    compresses
+        Whether pixels are compressed on the way.
     ohif_url
         Of a viewer elsewhere, or empty.
     """
@@ -74,6 +76,7 @@ class StudyPages:
         clock: Clock,
         images_open_for: timedelta,
         open_for: timedelta = timedelta(days=14),
+        compresses: bool = False,
         ohif_url: str = "",
     ) -> None:
         self._access = access
@@ -82,6 +85,7 @@ class StudyPages:
         self._clock = clock
         self._images_open_for = images_open_for
         self._open_for = open_for
+        self._compresses = compresses
         self._ohif_url = ohif_url
 
     def around(self) -> dict[str, object]:
@@ -283,10 +287,10 @@ class StudyPages:
 
     def pixels(self, result_id: str, number: int) -> Response:
         """Give the pixels of one image that was opened."""
-        entry = self._access.image_opened(result_id, viewer())
-        found = self._images.pixels(entry.study_instance_uid, number)
+        study_instance_uid = self._access.image_opened(result_id, viewer())
+        found = self._images.pixels(study_instance_uid, number)
         response = Response(found.stored, content_type="application/octet-stream")
-        if request.accept_encodings.best_match(["gzip"]):
+        if self._compresses and request.accept_encodings.best_match(["gzip"]):
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
             response.set_data(packer.compress(found.stored) + packer.flush())
             response.headers["Content-Encoding"] = "gzip"

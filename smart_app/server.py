@@ -33,6 +33,7 @@ def web_application(services: Services) -> Flask:
         clock=services.clock,
         images_open_for=timedelta(minutes=settings.session_idle_min),
         open_for=timedelta(days=settings.worklist_days),
+        compresses=settings.compress_images,
         ohif_url=settings.ohif_url,
     )
     ways_in = WaysIn(

@@ -110,7 +110,9 @@ class Serving:
         archive: InMemoryArchive | None = None,
         local: str = TOKEN,
         clock: Clock | None = None,
+        compresses: bool = False,
     ) -> None:
+        self.compresses = compresses
         network = network or Network()
         self.clock = clock or TickingClock()
         self.trail = InMemoryAuditTrail()
@@ -187,6 +189,7 @@ class Serving:
             network=network,
             clock=self.clock,
             images_open_for=timedelta(minutes=15),
+            compresses=self.compresses,
         )
         self.app = create_app(
             gate=self.access.gate,

@@ -174,6 +174,16 @@ class InMemoryResultStore:
             raise ResultNotFound(msg)
         return self.lines[result_id]
 
+    def study_of(self, result_id: str) -> str:
+        """Give the Study Instance UID of a result.
+
+        Raises
+        ------
+        ResultNotFound
+            If nothing is known.
+        """
+        return self.entry(result_id).study_instance_uid
+
     def entries(self) -> Sequence[StudyEntry]:
         """Give every study, the most urgent first."""
         return sorted(self.lines.values(), key=lambda line: (line.rank, line.noticed_at))

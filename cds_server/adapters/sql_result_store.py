@@ -23,6 +23,8 @@ from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
 from fhir_mappers.report_context import ReportSet
 
+_UNKNOWN = "no study is known under this identifier"
+
 
 class SqlResultStore:
     """The result store on the engine of ``sql_schema.open_engine``.
@@ -201,9 +203,23 @@ class SqlResultStore:
         """
         found = self._entries(_LINES.where(study.c.result_id == result_id))
         if not found:
-            msg = "no study is known under this identifier"
-            raise ResultNotFound(msg)
+            raise ResultNotFound(_UNKNOWN)
         return found[0]
+
+    def study_of(self, result_id: str) -> str:
+        """Give the Study Instance UID of a result.
+
+        Raises
+        ------
+        ResultNotFound
+            If nothing is known under that identifier.
+        """
+        query = select(study.c.study_instance_uid).where(study.c.result_id == result_id)
+        with reading(self._engine) as connection:
+            found = connection.scalar(query)
+        if found is None:
+            raise ResultNotFound(_UNKNOWN)
+        return str(found)
 
     def entries(self) -> Sequence[StudyEntry]:
         """Give every study: urgent first, then flagged, not analysed, normal, queued."""

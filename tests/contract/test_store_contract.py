@@ -144,6 +144,8 @@ def test_what_is_not_there_is_said(stores: Stores) -> None:
     with pytest.raises(ResultNotFound):
         store.entry("nothing")
     with pytest.raises(ResultNotFound):
+        store.study_of("nothing")
+    with pytest.raises(ResultNotFound):
         store.artefact("nothing", "card.json")
     with pytest.raises(ResultNotFound):
         store.artefacts("nothing")
@@ -194,6 +196,7 @@ def test_an_artefact_of_each_result_is_given_at_once(stores: Stores) -> None:
     ids = [stored("urgent", 0).result_id, stored("normal", 1).result_id]
     assert store.artefact_of_each("card.json", [*ids, "nothing"]) == dict.fromkeys(ids, b"{card}")
     assert store.artefact_of_each("card.json", []) == {}
+    assert store.study_of(ids[0]) == STUDY_UID
 
 
 def test_a_long_read_keeps_no_writer_waiting(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The web service: what it answers, what it refuses, and that every look is recorded."""
 
 import dataclasses
+import gzip
 import json
 import uuid
 from pathlib import Path
@@ -437,6 +438,25 @@ def test_artefacts_are_served_as_they_were_stored(serving: Serving) -> None:
         answer = serving.client.get(f"{study}/artefacts/{name}")
         assert answer.data == serving.store.artefact(identifier, name)
     assert serving.client.get(f"{study}/artefacts/../../x").status_code == 404
+
+
+@pytest.mark.parametrize("compresses", [0, 1])
+def test_pixels_arrive_as_they_are_also_where_they_are_compressed_on_the_way(
+    tmp_path: Path, compresses: int
+) -> None:
+    instance = instance_of_study(0)
+    archive = InMemoryArchive([instance])
+    serving = Serving(tmp_path, archive=archive, compresses=bool(compresses))
+    images = f"{serving.sign_in()}/studies/{serving.add('urgent')}/images"
+    assert serving.client.get(f"{images}/0").status_code == 403
+    assert serving.client.get(images).json["images"][0]["analysed"]
+    answer = serving.client.get(f"{images}/0", headers={"Accept-Encoding": "gzip"})
+    assert (answer.headers.get("Content-Encoding") == "gzip") is bool(compresses)
+    pixels = gzip.decompress(answer.data) if compresses else answer.data
+    assert pixels == instance.PixelData
+    assert json.loads(answer.headers["X-Radcds-Shown"])["window"] == {"center": 2048, "width": 4096}
+    plain = serving.client.get(f"{images}/0", headers={"Accept-Encoding": "identity"})
+    assert plain.data == instance.PixelData
 
 
 def test_an_unknown_study_is_a_page_in_words(serving: Serving) -> None:
