@@ -164,6 +164,7 @@ def processes(
         name: subprocess.Popen(  # noqa: S603 - our own
             [sys.executable, *command],
             env=environment,
+            stdout=subprocess.DEVNULL if name in (beside or {}) else None,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing but one system call
         )
         for name, command in commands.items()
