@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from cds_server.adapters.sql_schema import audit_frontier, audit_leaf
-from cds_server.adapters.sql_transaction import reading
+from cds_server.adapters.sql_transaction import reading, transaction
 from cds_server.audit.merkle import Frontier, leaf_hash
 from cds_server.errors import AuditUnavailable
 
@@ -39,7 +39,7 @@ class SqlAuditTrail:
             If the database refuses: full, locked, read-only or damaged.
         """
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 append(connection, events)
         except DatabaseError as error:
             msg = f"the audit trail cannot be written ({error.orig})"

@@ -28,7 +28,7 @@ from cds_server.adapters.sql_schema import (
     result,
     worklist_line,
 )
-from cds_server.adapters.sql_transaction import reading
+from cds_server.adapters.sql_transaction import reading, transaction
 from cds_server.errors import (
     DeliveryFailed,
     DeliveryRefused,
@@ -61,7 +61,7 @@ class SqlFhirRepository:
         resources = _put_entries(bundle)
         origin = _origin(resources)
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 for resource in resources:
                     _put(connection, resource, origin)
         except DatabaseError as error:

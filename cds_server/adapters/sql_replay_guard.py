@@ -6,6 +6,7 @@ from sqlalchemy import Engine, delete, insert
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from cds_server.adapters.sql_schema import used_token
+from cds_server.adapters.sql_transaction import transaction
 from cds_server.errors import AuditUnavailable
 from cds_server.ports import Clock
 
@@ -35,7 +36,7 @@ class SqlReplayGuard:
         """
         now = int(self._clock.now().timestamp())
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 connection.execute(delete(used_token).where(used_token.c.until < now))
                 connection.execute(
                     insert(used_token).values(

@@ -44,7 +44,7 @@ class SqlResultStore:
 
     def _place_older_lines(self) -> None:
         """Give the studies of a database of version 1 their place in the worklist."""
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             if connection.scalar(select(schema_version.c.version)) == SCHEMA_VERSION:
                 return
             older = _LINES.where(worklist_line.c.result_id.is_(None)).order_by(study.c.noticed_at)

@@ -1,6 +1,7 @@
 """Tables of the embedded database, and how it is opened."""
 
 import fcntl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 
 from cds_server.errors import InvalidSettings
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a writer waits for others, in this process and beyond."""
 
 SCHEMA_VERSION = 2
 _UPGRADED_IN_PLACE = frozenset({1})
@@ -222,7 +226,7 @@ def open_engine(path: Path) -> Engine:
     InvalidSettings
         If the file cannot be opened, or was written by another version of radcds.
     """
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}", execution_options={"turn": threading.Lock()})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _begin)
     try:
@@ -267,7 +271,7 @@ def _on_connect(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in (
-        "busy_timeout=30000",
+        f"busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}",
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
