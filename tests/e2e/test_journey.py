@@ -175,3 +175,20 @@ def test_a_launch_that_fails_says_so_in_words(both: Beside, page: Page, fault: s
     assert "PATIENT TEST" not in page.content()
     assert "Traceback" not in page.content()
     assert both.serving.session_store.sessions == {} or fault == "fewer-scopes"
+
+
+def test_the_pages_of_a_launch_are_accessible_and_say_what_is_wrong(
+    both: Beside, page: Page
+) -> None:
+    base = both.radcds.base_url
+    page.goto(f"{base}/callback?state=unknown&code=x")
+    page.wait_for_selector("[role=status].problem")
+    assert "not begun in this window" in page.locator("main").inner_text()
+    assert violations(page) == []
+    page.goto(f"{base}/launch?iss=https://evil.example.org/fhir&launch=x")
+    assert "not registered with radcds" in page.locator("main").inner_text()
+    assert "evil.example.org" not in page.content()
+    assert violations(page) == []
+    page.goto(f"{base}/sign-in")
+    assert "Sign in with Test EHR" in page.locator("main").inner_text()
+    assert violations(page) == []
