@@ -80,11 +80,13 @@ class Access:
             self._gate.permit(viewer, Permission.READ_WORKLIST, "the worklist")
             if viewer.centres and not query.centres <= viewer.centres:
                 self._gate.refuse(viewer, "the worklist", "This centre is not one of yours.")
-            return self._gate.stores.worklist.worklist(
+            page = self._gate.stores.worklist.worklist(
                 replace(query, centres=query.centres or viewer.centres)
             )
+            return replace(page, entries=[self._gate.as_shown(e, viewer) for e in page.entries])
         self._gate.permit(viewer, Permission.READ_STUDY, "studies of the patient", bound=True)
-        entries = [entry for entry in self._gate.of_patient(viewer) if not entry.superseded]
+        own = [entry for entry in self._gate.of_patient(viewer) if not entry.superseded]
+        entries = [self._gate.as_shown(entry, viewer) for entry in own]
         return WorklistPage(entries, 0, Counter(entry.rank for entry in entries))
 
     def result(self, result_id: str, viewer: Viewer, what: str = "study") -> StudyEntry:
@@ -100,7 +102,7 @@ class Access:
         entry = self._gate.stores.results.entry(result_id)
         emergency = self._gate.admit(entry, viewer, Permission.READ_STUDY)
         self._gate.record([self._gate.view_leaf(entry, viewer, what, emergency=emergency)])
-        return entry
+        return self._gate.as_shown(entry, viewer)
 
     def is_open_to(self, result_id: str, viewer: Viewer) -> bool:
         """Say whether a study would be shown to a viewer without breaking the glass."""
@@ -124,6 +126,9 @@ class Access:
         emergency = self._gate.admit(entry, viewer, Permission.READ_STUDY)
         if name in _LOCATING and self._gate.site.display_mode is DisplayMode.TRIAGE_ONLY:
             msg = f"{name} is not shown here: this site is set to triage only"
+            raise ResultNotFound(msg)
+        if self._gate.as_shown(entry, viewer).withheld:
+            msg = "the model runs in shadow: what it said is recorded and not shown"
             raise ResultNotFound(msg)
         content = self._gate.stores.results.artefact(result_id, name)
         self._gate.record([self._gate.view_leaf(entry, viewer, name, emergency=emergency)])
@@ -182,7 +187,7 @@ class Access:
         leaf = self._gate.view_leaf(entry, viewer, "images", emergency=emergency)
         end = self._gate.now() + until
         self._gate.stores.sessions.grant(viewer.session, result_id, "images", end, [leaf])
-        return entry
+        return self._gate.as_shown(entry, viewer)
 
     def image_opened(self, result_id: str, viewer: Viewer) -> str:
         """Give the UID of a study whose images this session opened, with the leaf in the trail.

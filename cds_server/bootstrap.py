@@ -302,6 +302,7 @@ def triage(
         clock=services.clock,
         software_version=version("radcds"),
         patience_s=patience_s,
+        shadow=services.settings.shadow,
         name=name,
     )
 

@@ -86,6 +86,10 @@ class Settings:
     display_mode: DisplayMode = _setting(
         DisplayMode.OVERLAY, "`overlay`, or `triage_only`: no location in any channel"
     )
+    shadow: bool = _setting(
+        False,  # noqa: FBT003 - a default, not a call
+        "In shadow: results are recorded, sent to nobody, shown to operators and auditors",
+    )
     silent_when_normal: bool = _setting(
         False,  # noqa: FBT003 - a default, not a call
         "Leave out the CDS card when no finding is above its threshold",

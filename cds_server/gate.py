@@ -6,7 +6,7 @@ and is it of the patient that the launch is about. A refusal is recorded as well
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cds_server.errors import Forbidden
@@ -22,6 +22,7 @@ from fhir_mappers.fhir_json import identifier_system
 from fhir_mappers.report_context import Site
 
 EMERGENCY = "emergency"
+_SEES_SHADOW = frozenset({Role.OPERATOR, Role.AUDITOR})
 ANOTHER = "This study is not of a centre or patient that you have access to here."
 _ROLE = "The role {} may not do this."
 
@@ -150,6 +151,10 @@ class Gate:
         self.check_role(viewer, permission, what)
         if viewer.patient is not None and not bound:
             self.refuse(viewer, what, "This window is about one patient. Open radcds by itself.")
+
+    def as_shown(self, entry: StudyEntry, viewer: Viewer) -> StudyEntry:
+        """Give a line as its viewer may see it: what a model said in shadow is not for readers."""
+        return replace(entry, withheld=entry.shadow and viewer.role not in _SEES_SHADOW)
 
     def in_scope(self, entry: StudyEntry, viewer: Viewer) -> bool:
         """Say whether a study is of the viewer's centres and patient."""

@@ -114,6 +114,9 @@ class StoredResult:
         How long reading took, by step: ``fetch``, ``decode``, ``infer``, ``report``.
     shown_instance_uid
         SOP Instance UID of the image that the result rests on, or empty.
+    shadow
+        Whether the model ran in shadow: its result is recorded, sent to nobody, and changes no
+        order.
     """
 
     result_id: str
@@ -122,6 +125,7 @@ class StoredResult:
     stored_at: datetime
     seconds: Mapping[str, float]
     shown_instance_uid: str = ""
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ class StudyEntry:
         When a reader gave a verdict, or ``None``.
     superseded
         Whether a later model version reads the same study.
+    withheld
+        Whether the viewer may not see what the AI said: the model ran in shadow.
     """
 
     result_id: str
@@ -156,6 +162,12 @@ class StudyEntry:
     centre: str = ""
     closed_at: datetime | None = None
     superseded: bool = False
+    withheld: bool = False
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the model ran in shadow."""
+        return self.result is not None and self.result.shadow
 
     @property
     def late(self) -> bool:
@@ -164,8 +176,11 @@ class StudyEntry:
 
     @property
     def rank(self) -> int:
-        """Position in a worklist: urgent, flagged, not analysed, normal, queued."""
-        if self.result is None:
+        """Position in a worklist: urgent, flagged, not analysed, normal, queued.
+
+        A result in shadow gives none: the study stands as if the AI had not read it.
+        """
+        if self.result is None or self.result.shadow:
             return len(_WORKLIST_ORDER)
         outcome = self.result.outcome
         return _WORKLIST_ORDER.index(None if isinstance(outcome, NotAnalysed) else outcome.priority)

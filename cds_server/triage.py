@@ -122,6 +122,8 @@ class Triage(DBOSConfiguredInstance):
         Version of radcds, for what is published.
     patience_s
         Waits in seconds between attempts at an archive or destination that does not answer.
+    shadow
+        Whether results are recorded and sent to nobody.
     name
         Under which workflows find this story again after a restart.
     """
@@ -138,6 +140,7 @@ class Triage(DBOSConfiguredInstance):
         clock: Clock,
         software_version: str,
         patience_s: Sequence[float] = PATIENCE_S,
+        shadow: bool = False,
         name: str = "radcds",
     ) -> None:
         super().__init__(name)
@@ -145,7 +148,9 @@ class Triage(DBOSConfiguredInstance):
         self._reader = reader
         self._store = store
         self._trail = trail
-        self._destinations = {destination.name: destination for destination in destinations}
+        known = () if shadow else destinations
+        self._destinations = {destination.name: destination for destination in known}
+        self._shadow = shadow
         self._site = site
         self._clock = clock
         self._software_version = software_version
@@ -288,6 +293,7 @@ class Triage(DBOSConfiguredInstance):
             stored_at,
             stopwatch.seconds,
             str(reading.source.SOPInstanceUID) if reading.source else "",
+            self._shadow,
         )
         fact = AuditFact(
             kind=AuditKind.ANALYSE,

@@ -22,7 +22,7 @@ class Targets:
     """Minutes from noticing a study to reading it, by class.
 
     What the AI did not analyse comes before what it found nothing in: nobody has looked at all.
-    What still waits for the AI is read as usual: the routine target.
+    What still waits for the AI, or was read in shadow, is read as usual: the routine target.
     """
 
     urgent_min: float = 60.0
@@ -32,7 +32,7 @@ class Targets:
 
     def due(self, noticed_at: datetime, stored: StoredResult | None) -> datetime:
         """Give the deadline of a study."""
-        outcome = stored.outcome if stored else None
+        outcome = stored.outcome if stored and not stored.shadow else None
         minutes = self.routine_min
         if isinstance(outcome, NotAnalysed):
             minutes = self.not_analysed_min

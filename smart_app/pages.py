@@ -299,7 +299,7 @@ class StudyPages:
 
     def _overlay(self, entry: StudyEntry) -> dict[str, object] | None:
         """Give the saliency of the explained finding in 8 bits; none where no location is shown."""
-        outcome = entry.result.outcome if entry.result else None
+        outcome = entry.result.outcome if entry.result and not entry.withheld else None
         triage_only = self._access.site.display_mode is DisplayMode.TRIAGE_ONLY
         if triage_only or not isinstance(outcome, TriageResult):
             return None

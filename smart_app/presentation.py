@@ -38,6 +38,7 @@ _BADGES = {
     "fetching": Badge("Fetching images", "…", "queued"),
     "analysing": Badge("Analysing", "…", "queued"),
     "late": Badge("Late: read before the AI result came", "◷", "late"),
+    "shadow": Badge("Read in shadow", "◌", "queued"),
     "superseded": Badge("Superseded by a later model version", "⇢", "superseded"),
 }
 RANKS = {"urgent": 0, "flagged": 1, "declined": 2, "failed": 2, "normal": 3, "queued": 4}
@@ -223,7 +224,7 @@ def study_line(
 def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
     """Put one study into words for its page."""
     stored = entry.result
-    outcome = stored.outcome if stored else None
+    outcome = stored.outcome if stored and not entry.withheld else None
     result = outcome if isinstance(outcome, TriageResult) else None
     study = stored.study if stored else None
     model = outcome.model if outcome else None
@@ -248,7 +249,7 @@ def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
         model_name=model.name if model else "",
         model_version=model.version if model else "",
         model_sha256=model.sha256 if model else "",
-        analysed_at=_local(stored.stored_at, site.timezone) if stored else "",
+        analysed_at=_local(stored.stored_at, site.timezone) if stored and outcome else "",
         images_url=f"{own}/images" if around.has_images else "",
         prior=_prior(around, site),
         ohif_url=f"{around.ohif_url}?StudyInstanceUIDs={entry.study_instance_uid}"
@@ -257,7 +258,7 @@ def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
         verdicts=[_verdict_line(each, site.timezone) for each in around.verdicts],
         reviewed=entry.closed_at is not None,
         reasons=list(DISAGREEMENTS.items()),
-        artefacts=_artefacts(stored, own, shows_overlay=shows_overlay),
+        artefacts=_artefacts(None if entry.withheld else stored, own, shows_overlay=shows_overlay),
         deliveries=[
             (name, "delivered" if done else "under way") for name, done in entry.delivered.items()
         ],
@@ -272,6 +273,8 @@ def _state(entry: StudyEntry) -> str:
         return "superseded"
     if entry.result is None:
         return entry.state.value
+    if entry.shadow:
+        return "shadow"
     if entry.late:
         return "late"
     outcome = entry.result.outcome
@@ -284,10 +287,11 @@ def _badge(entry: StudyEntry) -> tuple[Badge, str]:
     badge = _BADGES[_state(entry)]
     if entry.result is None:
         return badge, "There is no result yet. That does not mean no finding."
+    if entry.withheld:
+        return badge, "A model runs in shadow here. What it said is recorded and not shown."
     outcome = entry.result.outcome
-    if isinstance(outcome, NotAnalysed):
-        return badge, outcome.detail
-    return badge, headline(outcome)
+    says = outcome.detail if isinstance(outcome, NotAnalysed) else headline(outcome)
+    return badge, f"In shadow: {says}" if entry.shadow else says
 
 
 def _study_words(stored: StoredResult) -> str:

@@ -223,7 +223,15 @@ class Serving:
         )
         return f"/app/{begun.handle}"
 
-    def add(self, name: str, number: int = 0, dataset: Dataset | None = None, **study: Any) -> str:
+    def add(
+        self,
+        name: str,
+        number: int = 0,
+        dataset: Dataset | None = None,
+        *,
+        shadow: bool = False,
+        **study: Any,
+    ) -> str:
         """Store one study with the named outcome and give its id."""
         uid = f"{STUDY_UID}.{number}"
         outcome = OUTCOMES[name]
@@ -242,7 +250,13 @@ class Serving:
         self.store.notice(identifier, uid, ISSUED + timedelta(minutes=number))
         self.store.save(
             StoredResult(
-                identifier, noticed, outcome, ISSUED, {"infer": 0.02}, str(source.SOPInstanceUID)
+                identifier,
+                noticed,
+                outcome,
+                ISSUED,
+                {"infer": 0.02},
+                str(source.SOPInstanceUID),
+                shadow,
             ),
             artefacts,
             original_png=b"\x89PNG",

@@ -34,6 +34,7 @@ def encode(result: StoredResult) -> str:
             "stored_at": result.stored_at.isoformat(),
             "seconds": dict(result.seconds),
             "shown": result.shown_instance_uid,
+            "shadow": result.shadow,
         }
     ).decode()
 
@@ -48,6 +49,7 @@ def decode(text: str) -> StoredResult:
         stored_at=datetime.fromisoformat(value["stored_at"]),
         seconds=value["seconds"],
         shown_instance_uid=value.get("shown", ""),
+        shadow=value.get("shadow", False),
     )
 
 

@@ -143,7 +143,8 @@ class HookAnswers:
         for uid in study_uids(own):
             for entry in self._gate.of_study(uid, viewer):
                 found.setdefault(entry.result_id, entry)
-        shown = [e for e in found.values() if not e.superseded and service.shows(e)]
+        answered = [e for e in found.values() if not (e.superseded or e.shadow)]
+        shown = [each for each in answered if service.shows(each)]
         return sorted(shown, key=lambda entry: (entry.rank, -entry.noticed_at.timestamp()))[
             :_MOST_CARDS
         ]

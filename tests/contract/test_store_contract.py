@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def stored(name: str, number: int = 0, uid: str = STUDY_UID) -> StoredResult:
         OUTCOMES[name],
         ISSUED + timedelta(minutes=number),
         {"infer": 0.1},
+        f"{STUDY_UID}.7",
     )
 
 
@@ -88,11 +90,22 @@ def test_a_result_comes_back_as_it_was_stored(stores: Stores, name: str) -> None
     assert back is not None
     assert back.study == result.study
     assert back.stored_at == result.stored_at
+    assert (back.shown_instance_uid, back.shadow) == (result.shown_instance_uid, result.shadow)
     assert dict(back.seconds) == {"infer": 0.1}
     assert repr(back.outcome) == repr(result.outcome)
     assert store.artefacts(result.result_id) == ARTEFACTS
     assert store.artefact(result.result_id, "original.png") == b"o"
     assert trail.events() == [event(1)]
+
+
+def test_a_result_in_shadow_comes_back_as_such_and_changes_no_order(stores: Stores) -> None:
+    store, _, _ = stores
+    save(store, replace(stored("urgent"), shadow=True))
+    entry = store.entry(stored("urgent").result_id)
+    assert entry.shadow
+    store.notice("waiting", "1.2.3", entry.noticed_at)
+    waiting = store.entry("waiting")
+    assert (entry.rank, entry.due) == (waiting.rank, waiting.due)
 
 
 def test_saving_twice_changes_nothing_and_leaves_one_leaf(stores: Stores) -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from pydicom.dataset import Dataset
@@ -20,7 +21,7 @@ from cds_server.adapters.in_memory import (
     InMemoryResultStore,
 )
 from cds_server.errors import AuditUnavailable, InstanceUnreadable
-from cds_server.ports import StoredResult
+from cds_server.ports import StoredResult, StudyState
 from cds_server.triage import Triage
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
@@ -79,7 +80,9 @@ class Collected:
 class Story:
     """The story over stand-ins, step by step."""
 
-    def __init__(self, outcome: Outcome | Exception, **changes: object) -> None:
+    def __init__(
+        self, outcome: Outcome | Exception, *, shadow: bool = False, **changes: object
+    ) -> None:
         self.archive = WatchedArchive([chest_instance(**changes)])
         self.trail = InMemoryAuditTrail()
         self.store = InMemoryResultStore(self.trail)
@@ -94,6 +97,7 @@ class Story:
             site=example_site(),
             clock=TickingClock(),
             software_version="0",
+            shadow=shadow,
             name=f"test-{next(_names)}",
         )
         self.store.notice(RESULT, STUDY_UID, TickingClock().now())
@@ -127,6 +131,18 @@ def test_no_audit_no_delivery() -> None:
     with pytest.raises(AuditUnavailable):
         story.triage._deliver(RESULT, "collected")
     assert story.destination.got == []
+
+
+def test_in_shadow_a_study_is_read_and_audited_and_sent_to_nobody() -> None:
+    story = Story(OUTCOMES["urgent"], shadow=True)
+    assert isinstance(story.read(), TriageResult)
+    assert story.triage.destination_names == ()
+    entry = story.store.entry(RESULT)
+    assert entry.shadow
+    assert entry.delivered == {}
+    assert entry.state is StudyState.PUBLISHED
+    assert entry.due - entry.noticed_at == timedelta(days=1)
+    assert story.events() == [("read", "0"), ("create", "0")]
 
 
 def test_a_study_is_audited_fetched_read_and_stored() -> None:

@@ -14,7 +14,7 @@ from serving import Serving
 from studies import STUDY_UID, chest_instance, chest_study
 
 from cds_server.adapters.in_memory import InMemoryArchive
-from cds_server.network import CdsClient, Ehr, Network
+from cds_server.network import CdsClient, Ehr, Network, Role
 from cds_server.oauth.client_token import ClientTokens, Refused, Trusted
 from cds_server.ports import FhirQuery, FhirReach
 from cds_server.web.doors import Keys
@@ -532,3 +532,26 @@ def test_a_trusted_call_is_answered_and_audited_with_its_client(tmp_path: Path) 
     who = [a["who"]["identifier"]["value"] for a in json.loads(serving.trail.recorded[0])["agent"]]
     assert "https://ehr" in who
     assert "Practitioner/example" in who
+
+
+def test_what_a_model_says_in_shadow_is_shown_to_no_reader_and_no_ehr(tmp_path: Path) -> None:
+    serving = Serving(tmp_path, archive=InMemoryArchive([instance_of_study(0)]))
+    identifier = serving.add("urgent", shadow=True)
+    serving.add("flagged", 1)
+    base = serving.sign_in(Role.RADIOLOGIST)
+    worklist = serving.client.get(f"{base}/worklist").text
+    lines = worklist[worklist.index("<tbody>") :]
+    assert "Read in shadow" in lines
+    assert "URGENT" not in worklist
+    assert lines.index("FLAGGED") < lines.index("Read in shadow")
+    page = serving.client.get(f"{base}/studies/{identifier}").text
+    assert "recorded and not shown" in page
+    for said in ("URGENT", "Findings", "0.97", "overlay.png", "cxr-test"):
+        assert said not in page
+    images = serving.client.get(f"{base}/studies/{identifier}/images").json
+    assert images["overlay"] is None
+    assert serving.client.get(f"{base}/studies/{identifier}/artefacts/card.json").status_code == 404
+    cards = serving.client.post(HOOK, json=call()).json["cards"]
+    assert [card["indicator"] for card in cards] == ["warning"]
+    operator = serving.sign_in()
+    assert "In shadow: URGENT" in serving.client.get(f"{operator}/studies/{identifier}").text
