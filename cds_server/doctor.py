@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
+from cds_server.bootstrap import Services
 from cds_server.config import Settings
-from cds_server.errors import ArchiveError, AuditUnavailable, InvalidSettings
+from cds_server.errors import ArchiveError, CdsServerError, InvalidSettings
+from cds_server.network_file import read_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Examine model, archive, databases, audit trail and output folders."""
+    """Examine model, archive, network, databases, audit trail and output folders."""
     return [
         _check("model", lambda: _model(settings)),
         _check("archive", lambda: _archive(settings)),
+        _check("network", lambda: _network(settings)),
         *_databases(settings),
         *_output_folders(settings),
     ]
@@ -42,7 +45,7 @@ def examine(settings: Settings) -> list[Check]:
 def _check(name: str, examined: Callable[[], str]) -> Check:
     try:
         return Check(name, passed=True, says=examined())
-    except (ModelUnavailable, ArchiveError, AuditUnavailable, InvalidSettings) as error:
+    except (ModelUnavailable, CdsServerError) as error:
         return Check(name, passed=False, says=str(error))
 
 
@@ -71,6 +74,31 @@ def _archive(settings: Settings) -> str:
     return f"{studies} studies in the archive"
 
 
+def _network(settings: Settings) -> str:
+    """Say who is trusted.
+
+    Raises
+    ------
+    InvalidSettings
+        If the file is not good.
+    """
+    if settings.network is None:
+        return "no EHR is trusted: people sign in on this machine alone"
+    network = read_network(settings.network)
+    return f"{len(network.centres)} centres and {len(network.ehrs)} EHRs in {settings.network}"
+
+
+def _ehrs(services: Services) -> Iterator[Check]:
+    """Ask each EHR that launches radcds for its SMART configuration."""
+    for ehr in services.network.ehrs:
+        if ehr.smart is not None:
+            smart = services.smart[ehr.fhir_base_url]
+            yield _check(
+                f"EHR {ehr.name}",
+                lambda smart=smart: f"signs people in at {smart.configuration().issuer}",  # type: ignore[misc]
+            )
+
+
 def _databases(settings: Settings) -> Iterator[Check]:
     try:
         services = bootstrap.services(settings)
@@ -81,6 +109,7 @@ def _databases(settings: Settings) -> Iterator[Check]:
     for name, says in readiness.items():
         yield Check(name, passed=says == "ok", says=says)
     yield _check("audit trail", lambda: f"{services.trail.verify()} events verify")
+    yield from _ehrs(services)
 
 
 def _output_folders(settings: Settings) -> Iterator[Check]:

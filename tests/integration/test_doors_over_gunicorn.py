@@ -225,3 +225,30 @@ def test_a_worker_that_is_killed_loses_no_session(running: Running) -> None:
         except httpx.HTTPError:
             time.sleep(0.2)
     raise AssertionError
+
+
+def test_the_doctor_asks_the_ehr_and_says_what_is_wrong(running: Running) -> None:
+    def examined(network: str) -> dict[str, Any]:
+        variables = {
+            **os.environ,
+            "RADCDS_ARCHIVE": str(running.folder / "archive"),
+            "RADCDS_DATA_DIR": str(running.folder / "doctor"),
+            "RADCDS_NETWORK": network,
+        }
+        command = [sys.executable, "-m", "cds_server.cli", "doctor", "--json"]
+        done = subprocess.run(command, env=variables, capture_output=True, check=False)
+        return {each["name"]: each for each in json.loads(done.stdout)}
+
+    good = running.folder / "network.toml"
+    assert examined(str(good))["EHR Test EHR"]["passed"]
+    silent = running.folder / "silent.toml"
+    silent.write_text(
+        good.read_text().replace(f"{running.ehr.fhir_base_url}", "http://127.0.0.1:9/f")
+    )
+    told = examined(str(silent))["EHR Test EHR"]
+    assert not told["passed"]
+    assert "127.0.0.1" in told["says"]
+    silent.write_text("[[ehrs]]")
+    told = examined(str(silent))
+    assert not told["network"]["passed"]
+    assert "unknown key" in told["network"]["says"]
