@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import FLAGS
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from viewer_preview import BASE, FLAGS, ROOM, Preview, badge, line, radiograph, sample_lines, served
+from viewer_preview import BASE, ROOM, Preview, badge, line, radiograph, sample_lines, served
 
 STUDY = f"{BASE}/studies/8d5f0f6e-2c55-5f0e-9b3d-4a1d0e6f7a10"
 NO_WEBGL = "--disable-3d-apis"

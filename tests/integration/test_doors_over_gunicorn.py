@@ -182,49 +182,62 @@ def test_a_body_of_12_megabytes_is_refused_before_it_is_read(running: Running) -
     assert raw(running.base, head.encode()).startswith(b"HTTP/1.1 413")
 
 
-def test_a_launch_opens_the_page_through_any_worker(running: Running) -> None:
+def launched(running: Running) -> tuple[httpx.Response, dict[str, str]]:
+    """Launch from the EHR; give the page at the end, and the headers of the session."""
     launch = running.ehr.new_launch(patient="p1", user="Practitioner/radiologist-1")
     cookies: dict[str, str] = {}
     url = running.ehr.launch_url(launch)
-    for _ in range(6):
-        answer = httpx.get(
-            url,
-            headers={
-                "Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items()),
-                "Sec-Fetch-Dest": "document",
-                "Connection": "close",
-            },
-            timeout=30,
-        )
+    while True:
+        headers = {
+            "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
+            "Sec-Fetch-Dest": "document",
+            "Connection": "close",
+        }
+        answer = httpx.get(url, headers=headers, timeout=30)
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.split(";")[0].partition("=")
             cookies[name] = value
         if "location" not in answer.headers:
-            break
+            return answer, headers
         url = str(httpx.URL(url).join(answer.headers["location"]))
+
+
+def test_a_launch_opens_the_page_through_any_worker(running: Running) -> None:
+    answer, _ = launched(running)
     assert answer.status_code == 200
     assert "RG1 CompressedSamples" in answer.text
     assert len(list((running.folder / "data" / "keys").iterdir())) == 2
 
 
-def test_a_worker_that_is_killed_loses_no_session(running: Running) -> None:
-    launch = running.ehr.new_launch(patient="p1", user="Practitioner/radiologist-1")
-    assert launch
-    children = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    masters = [line.split() for line in children.splitlines() if "gunicorn wsgi:app" in line]
-    pids = {line[0] for line in masters}
-    workers = [line[0] for line in masters if line[1] in pids]
-    assert len(workers) >= 2
-    subprocess.run(["kill", "-9", workers[0]], check=True)
-    for _ in range(20):
+def workers(running: Running) -> list[str]:
+    """Find the worker processes of this web service, and of no other."""
+    command = ["ps", "-eo", "pid,ppid,args"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [line.split() for line in listed.splitlines() if "gunicorn wsgi:app" in line]
+    masters = {line[0] for line in found if line[1] == str(running.process.pid)}
+    return [line[0] for line in found if line[1] in masters]
+
+
+def test_workers_that_are_killed_lose_no_session_and_no_answer(running: Running) -> None:
+    answer, headers = launched(running)
+    page = str(answer.url)
+    before = workers(running)
+    assert len(before) >= 2
+    subprocess.run(["kill", "-9", *before], check=True)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         try:
-            if hook(running).json()["cards"]:
-                return
+            again = httpx.get(page, headers=headers, timeout=30)
+            cards = hook(running).json()["cards"]
         except httpx.HTTPError:
             time.sleep(0.2)
-    raise AssertionError
+            continue
+        assert again.status_code == 200
+        assert "RG1 CompressedSamples" in again.text
+        assert len(cards) == 1
+        assert not set(before) & set(workers(running))
+        return
+    raise AssertionError((running.folder / "log").read_text())
 
 
 def test_the_doctor_asks_the_ehr_and_says_what_is_wrong(running: Running) -> None:
