@@ -7,7 +7,7 @@ References
 FHIR R4 request-priority: routine, urgent, asap, stat, in rising order. CDS Hooks 2.0 systemActions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ai_engine.result import Outcome, Priority, TriageResult
@@ -53,6 +53,15 @@ def answers_order(resource: Mapping[str, Any], accession_number: str, system: st
         for each in candidates
         if isinstance(each, dict)
     )
+
+
+def is_task_of(task: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a Task refers to one of the orders, by ``focus`` or ``basedOn``."""
+    listed = task.get("basedOn")
+    referring = [task.get("focus"), *(listed if isinstance(listed, list) else [])]
+    named = {str(each.get("reference")) for each in referring if isinstance(each, dict)}
+    own = [f"{each.get('resourceType')}/{each.get('id')}" for each in orders if each.get("id")]
+    return any(name == each or name.endswith(f"/{each}") for name in named for each in own)
 
 
 def _is_accession(identifier: Mapping[str, Any]) -> bool:

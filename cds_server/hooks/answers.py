@@ -23,7 +23,7 @@ from fhir_mappers.hook_call import (
     study_uids,
 )
 from fhir_mappers.report_context import Site
-from fhir_mappers.worklist_priority import answers_order, raised
+from fhir_mappers.worklist_priority import answers_order, is_task_of, raised
 
 _MOST_CARDS = 10
 _RECENT = timedelta(days=30)
@@ -89,7 +89,11 @@ class HookAnswers:
         shown = sorted(cards.values(), key=lambda card: _INDICATORS.index(card["indicator"]))
         if orders:
             shown = [about_orders(card, orders) for card in [*shown, *self._recent(call, data)]]
-        actions = self._actions(entries, data.get("worklist", ()))
+        worklist, ordered = (
+            [each for each in data.get(key, ()) if is_about(each, call.patient_id)]
+            for key in ("worklist", "orders")
+        )
+        actions = self._actions(entries, worklist, ordered)
         return {"cards": shown} | ({"systemActions": actions} if actions else {})
 
     def _viewer(
@@ -166,9 +170,12 @@ class HookAnswers:
         return [recent_imaging_card(call.hook_instance, recent[:_MOST_RECENT], self._gate.site)]
 
     def _actions(
-        self, entries: Sequence[StudyEntry], worklist: Sequence[Resource]
+        self,
+        entries: Sequence[StudyEntry],
+        worklist: Sequence[Resource],
+        orders: Sequence[Resource],
     ) -> list[dict[str, Any]]:
-        """Give the worklist entries of the EHR whose priority rises."""
+        """Give the entries of the EHR's worklist whose priority rises: orders, or their tasks."""
         system = identifier_system("", self._gate.site)
         actions = []
         for resource in worklist:
@@ -176,7 +183,8 @@ class HookAnswers:
                 if entry.result is None or entry.closed_at is not None:
                     continue
                 number = entry.result.study.accession_number
-                if not answers_order(resource, number, system):
+                known = [each for each in orders if answers_order(each, number, system)]
+                if not (answers_order(resource, number, system) or is_task_of(resource, known)):
                     continue
                 if (changed := raised(resource, entry.result.outcome)) is not None:
                     description = f"Raise the priority to {changed['priority']} (AI triage)"

@@ -23,11 +23,13 @@ _STUDIES = {
     "studies": "ImagingStudy?patient={{context.patientId}}&_sort=-started&_count=5",
 }
 _STUDY = {"study": "ImagingStudy/{{context.imagingStudyId}}"}
+_ORDERS = "ServiceRequest?patient={{context.patientId}}&status=active&_count=50"
 _WORKLIST = {
-    SystemActions.SERVICE_REQUEST: (
-        "ServiceRequest?patient={{context.patientId}}&status=active&_count=50"
-    ),
-    SystemActions.TASK: "Task?patient={{context.patientId}}&status=requested&_count=50",
+    SystemActions.SERVICE_REQUEST: {"worklist": _ORDERS},
+    SystemActions.TASK: {
+        "worklist": "Task?patient={{context.patientId}}&status=requested&_count=50",
+        "orders": _ORDERS,
+    },
 }
 _PATIENT_CONTEXT = ("userId", "patientId")
 
@@ -99,8 +101,7 @@ class Service:
 
     def templates(self, actions: SystemActions) -> Mapping[str, str]:
         """Give the prefetch templates for one client; its worklist only with its consent."""
-        worklist = {"worklist": _WORKLIST[actions]} if actions in _WORKLIST else {}
-        return {**self.prefetch, **worklist}
+        return {**self.prefetch, **_WORKLIST.get(actions, {})}
 
 
 SERVICES: Sequence[Service] = (

@@ -14,7 +14,7 @@ from beside_ehr import Beside, beside_ehr
 
 from cds_server.hooks.services import SERVICES
 from cds_server.network import SystemActions
-from mock_ehr.records import service_request
+from mock_ehr.records import service_request, task
 
 CONTEXT = {"userId": "Practitioner/reader", "patientId": "p1"}
 VIEW = ("radcds-patient-view", "patient-view")
@@ -194,6 +194,22 @@ def test_pages_of_a_bundle_are_followed_with_the_token(tmp_path: Path) -> None:
         again = both.ehr.call_hook(*VIEW, CONTEXT, prefetch=True).json()
         assert "systemActions" not in again
         assert len(again["cards"]) == 1
+
+
+def test_the_task_of_reading_an_urgent_study_rises(tmp_path: Path) -> None:
+    records = [
+        service_request("order", patient_id="p1", authored="2026-11-01", accession="ACC1001"),
+        service_request("other", patient_id="p1", authored="2026-11-01", accession="ACC2"),
+        task("read", patient_id="p1", focus="ServiceRequest/order", authored="2026-11-01"),
+        task("else", patient_id="p1", focus="ServiceRequest/other", authored="2026-11-01"),
+    ]
+    with beside_ehr(tmp_path, more=records, system_actions=SystemActions.TASK) as both:
+        both.add("flagged")
+        for prefetch in (True, False):
+            answer = both.ehr.call_hook(*VIEW, CONTEXT, prefetch=prefetch).json()
+            (action,) = answer["systemActions"]
+            assert action["resource"] == {**records[2], "priority": "asap"}
+        assert both.ehr.violations == []
 
 
 def test_without_consent_no_action_is_taken(both: Beside) -> None:

@@ -129,7 +129,7 @@ def test_a_prefetch_token_is_delimited_and_names_a_primitive_root_field_of_the_c
 ) -> None:
     token = re.compile(r"\{\{context\.(\w+)\}\}")
     found = list(templates(tmp_path))
-    assert {key for _, key, _ in found} == {"patient", "studies", "study", "worklist"}
+    assert {key for _, key, _ in found} == {"patient", "studies", "study", "worklist", "orders"}
     for hook, _, template in found:
         assert token.search(template)
         assert not set(token.sub("", template)) & set("{}%")

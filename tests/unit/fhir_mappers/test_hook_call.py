@@ -14,7 +14,7 @@ from fhir_mappers.hook_call import (
     is_about,
     study_uids,
 )
-from fhir_mappers.worklist_priority import answers_order, raised
+from fhir_mappers.worklist_priority import answers_order, is_task_of, raised
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
@@ -53,6 +53,7 @@ def test_no_resource_crashes_what_looks_into_it(first: Any, second: Any) -> None
     assert isinstance(study_uids([study]), list)
     order = {"resourceType": "Task", "identifier": first, "focus": second, "basedOn": first}
     assert answers_order(order, "ACC1", "urn:x") in {True, False}
+    assert is_task_of(order, [{"resourceType": "ServiceRequest", "id": "r"}]) in {True, False}
 
 
 def test_an_old_identifier_names_nobody() -> None:
