@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from cds_server.errors import Forbidden, ResultNotFound
+from cds_server.errors import ResultNotFound
 from cds_server.feedback import Agreement, Verdict
 from cds_server.gate import EMERGENCY, Gate
 from cds_server.permissions import Permission, may
-from cds_server.ports import (
-    StudyEntry,
-)
+from cds_server.ports import StudyEntry
 from cds_server.viewer import Viewer
 from cds_server.worklist import WorklistPage, WorklistQuery
 from fhir_mappers.audit_event import AuditKind, audit_event
@@ -89,7 +87,7 @@ class Access:
         entries = [self._gate.as_shown(entry, viewer) for entry in own]
         return WorklistPage(entries, 0, Counter(entry.rank for entry in entries))
 
-    def result(self, result_id: str, viewer: Viewer, what: str = "study") -> StudyEntry:
+    def result(self, result_id: str, viewer: Viewer) -> StudyEntry:
         """Give one study with its result.
 
         Raises
@@ -101,7 +99,7 @@ class Access:
         """
         entry = self._gate.stores.results.entry(result_id)
         emergency = self._gate.admit(entry, viewer, Permission.READ_STUDY)
-        self._gate.record([self._gate.view_leaf(entry, viewer, what, emergency=emergency)])
+        self._gate.record([self._gate.view_leaf(entry, viewer, "study", emergency=emergency)])
         return self._gate.as_shown(entry, viewer)
 
     def is_open_to(self, result_id: str, viewer: Viewer) -> bool:
@@ -197,13 +195,14 @@ class Access:
         ResultNotFound
             If nothing is known under that identifier.
         Forbidden
-            If the images were not opened, or no longer are.
+            If the images were not opened, or no longer are; the refusal is recorded.
         """
         study_instance_uid = self._gate.stores.results.study_of(result_id)
         now = self._gate.now()
         if not self._gate.stores.sessions.granted(viewer.session, result_id, "images", now):
             msg = "The images of this study were not opened in this session. Open the study again."
-            raise Forbidden(msg)
+            entry = self._gate.stores.results.entry(result_id)
+            self._gate.refuse(viewer, "images that were not opened", msg, entry)
         return study_instance_uid
 
     def break_glass(self, result_id: str, viewer: Viewer, reason: str, comment: str) -> None:

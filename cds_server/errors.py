@@ -49,7 +49,7 @@ class InstanceUnreadable(ArchiveError):
 
 
 class Forbidden(CdsServerError):
-    """The person may not see this. The refusal is in the audit trail.
+    """The person may not see this. Where it is known who asks, the refusal is in the audit trail.
 
     Parameters
     ----------

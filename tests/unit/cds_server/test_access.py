@@ -281,7 +281,11 @@ def test_the_gate_itself_narrows_a_worklist_whatever_is_asked(own: Hospital) -> 
 def test_an_image_is_served_only_after_its_study_was_opened_here(own: Hospital) -> None:
     client, base = own.enter("radiologist")
     image = f"{base}/studies/{own.ids['north-first']}/images/0"
+    before = own.length
     assert client.get(image).status_code == 403
+    (refusal,) = own.leaves(before)
+    assert refusal["outcomeDesc"] == "refused: images that were not opened"
+    assert STUDY_UID in json.dumps(refusal)
     assert own.ask(client, base, "images", "south-first").status_code == 200
     assert client.get(image).status_code == 403
     assert own.ask(client, base, "images", "north-first").status_code == 200
