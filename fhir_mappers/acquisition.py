@@ -1,6 +1,7 @@
 """What an instance shows, from its header: body part, view, coarse age, spacing."""
 
 import re
+from collections.abc import Collection, Sequence
 from datetime import date
 
 from pydicom.dataset import Dataset
@@ -12,11 +13,11 @@ _ADULT_YEARS = 16
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _CHEST_WORDS = re.compile(r"chest|thorax|cxr|lung", re.IGNORECASE)
 _CHEST_CODES = frozenset({"51185008", "816094009", "T-D3000"})
-_FRONTAL_WORDS = {
+_VIEW_WORDS = {
     View.PA: re.compile(r"\bp\.?a\b", re.IGNORECASE),
     View.AP: re.compile(r"\ba\.?p\b", re.IGNORECASE),
+    View.LATERAL: re.compile(r"\blat(eral)?\b", re.IGNORECASE),
 }
-_LATERAL_WORDS = re.compile(r"\blat(eral)?\b", re.IGNORECASE)
 _VIEW_CODES = {
     "272479007": View.PA,
     "R-10214": View.PA,
@@ -50,37 +51,74 @@ def subject(dataset: Dataset) -> Subject:
         return Subject.CT
     if modality not in {"CR", "DX"}:
         return Subject.OTHER
-    body_part = text(dataset, "BodyPartExamined")
+    chest = is_chest(
+        text(dataset, "BodyPartExamined"),
+        _codes(dataset, "AnatomicRegionSequence"),
+        _descriptions(dataset),
+    )
+    if chest is None:
+        return Subject.UNKNOWN_RADIOGRAPH
+    return Subject.CHEST_RADIOGRAPH if chest else Subject.OTHER_RADIOGRAPH
+
+
+def is_chest(
+    body_part: str, region_codes: Collection[str], descriptions: Collection[str]
+) -> bool | None:
+    """Whether a header speaks of a chest; ``None`` where it names no part of the body.
+
+    Parameters
+    ----------
+    body_part
+        Body Part Examined (0018,0015).
+    region_codes
+        Code values of Anatomic Region Sequence (0008,2218).
+    descriptions
+        Descriptions of series, protocol and study. They can say that it is a chest, never that it
+        is none.
+    """
     if body_part:
-        chest = bool(_CHEST_WORDS.search(body_part))
-        return Subject.CHEST_RADIOGRAPH if chest else Subject.OTHER_RADIOGRAPH
-    regions = _codes(dataset, "AnatomicRegionSequence")
-    if regions:
-        chest = bool(regions & _CHEST_CODES)
-        return Subject.CHEST_RADIOGRAPH if chest else Subject.OTHER_RADIOGRAPH
-    if _CHEST_WORDS.search(_descriptions(dataset)):
-        return Subject.CHEST_RADIOGRAPH
-    return Subject.UNKNOWN_RADIOGRAPH
+        return bool(_CHEST_WORDS.search(body_part))
+    if region_codes:
+        return bool(_CHEST_CODES.intersection(region_codes))
+    return True if any(_CHEST_WORDS.search(each) for each in descriptions) else None
 
 
 def view(dataset: Dataset) -> View:
-    """Give the direction of projection: by position, by view code, by the series description.
+    """Give the direction of projection: by position, by view code, by the words of descriptions.
 
     References
     ----------
     DICOM PS3.3 C.8.1.1 View Position (0018,5101); PS3.16 CID 4010 DX View.
     """
-    position = text(dataset, "ViewPosition").upper()
+    return named_view(
+        text(dataset, "ViewPosition"), _codes(dataset, "ViewCodeSequence"), _descriptions(dataset)
+    )
+
+
+def named_view(position: str, codes: Collection[str], descriptions: Sequence[str]) -> View:
+    """Give the view that a header names.
+
+    Parameters
+    ----------
+    position
+        View Position (0018,5101).
+    codes
+        Code values of View Code Sequence (0054,0220).
+    descriptions
+        Of series, protocol and study, in that order. The first that names a view decides; one that
+        names several ("PA and lateral") is of a whole study and says nothing of an image.
+    """
     if position:
-        return _VIEW_POSITIONS.get(position, View.OTHER)
-    coded = _codes(dataset, "ViewCodeSequence")
-    if coded:
-        return next((_VIEW_CODES[code] for code in coded if code in _VIEW_CODES), View.OTHER)
-    described = _descriptions(dataset)
-    if _LATERAL_WORDS.search(described):
-        return View.LATERAL
-    named = [found for found, words in _FRONTAL_WORDS.items() if words.search(described)]
-    return named[0] if len(named) == 1 else View.UNKNOWN
+        return _VIEW_POSITIONS.get(position.upper(), View.OTHER)
+    if codes:
+        known = {_VIEW_CODES[code] for code in codes if code in _VIEW_CODES}
+        return known.pop() if len(known) == 1 else View.OTHER
+    for description in descriptions:
+        words = description.replace("_", " ")
+        named = [found for found, pattern in _VIEW_WORDS.items() if pattern.search(words)]
+        if named:
+            return named[0] if len(named) == 1 else View.UNKNOWN
+    return View.UNKNOWN
 
 
 def age_band(dataset: Dataset) -> AgeBand:
@@ -125,9 +163,9 @@ def _codes(dataset: Dataset, keyword: str) -> set[str]:
     return {text(item, "CodeValue") for item in dataset.get(keyword) or []} - {""}
 
 
-def _descriptions(dataset: Dataset) -> str:
-    keywords = ("SeriesDescription", "StudyDescription", "ProtocolName")
-    return " ".join(text(dataset, keyword) for keyword in keywords)
+def _descriptions(dataset: Dataset) -> list[str]:
+    keywords = ("SeriesDescription", "ProtocolName", "StudyDescription")
+    return [text(dataset, keyword) for keyword in keywords]
 
 
 def _day(value: str) -> date | None:

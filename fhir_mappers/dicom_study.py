@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-from fhir_mappers.dicom_json import CONTROL, Attributes, integer, text, values
+from fhir_mappers.dicom_instance import instance_of, whole_number
+from fhir_mappers.dicom_json import CONTROL, Attributes, text, values
 from fhir_mappers.errors import InvalidStudy
 from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
 
@@ -57,7 +59,7 @@ def study_of(metadata: Sequence[Attributes], *, timezone: str) -> Study:
     if not metadata:
         msg = "the study has no instance"
         raise InvalidStudy(msg)
-    first = metadata[0]
+    first = min(metadata, key=lambda each: text(each, "00080018"))
     for tag, name in (("0020000D", "Study Instance UID"), ("00100020", "Patient ID")):
         if any(text(each, tag) != text(first, tag) for each in metadata):
             msg = f"the instances of the study disagree about {name}"
@@ -96,34 +98,27 @@ def _series(metadata: Sequence[Attributes]) -> tuple[Series, ...]:
 
 
 def _one_series(uid: str, members: Sequence[Attributes]) -> Series:
-    instances = sorted(
-        (_instance(each) for each in members),
-        key=lambda i: (_order(i.instance_number), i.sop_instance_uid),
-    )
+    """Read a series; what it says of itself is what its first instance says."""
+    members = sorted(members, key=_instance_order)
     first = members[0]
-    return Series(
+    series = Series(
         series_instance_uid=uid,
         modality=text(first, "00080060").upper(),
         body_part=text(first, "00180015").upper(),
         description=text(first, "0008103E"),
-        series_number=integer(first, "00200011"),
-        instances=tuple(instances),
+        series_number=whole_number(first, "00200011"),
+        instances=(),
     )
+    return replace(series, instances=tuple(_instance(each, series) for each in members))
 
 
-def _instance(attributes: Attributes) -> Instance:
-    rows, columns = integer(attributes, "00280010") or 0, integer(attributes, "00280011") or 0
-    frames = integer(attributes, "00280008")
-    return Instance(
-        sop_instance_uid=check_uid(text(attributes, "00080018"), "SOP Instance UID"),
-        sop_class_uid=text(attributes, "00080016"),
-        instance_number=integer(attributes, "00200013"),
-        rows=rows,
-        columns=columns,
-        number_of_frames=(1 if frames is None else frames) if rows and columns else 0,
-        image_type=tuple(str(value).upper() for value in values(attributes, "00080008")),
-        view_position=text(attributes, "00185101").upper(),
-    )
+def _instance(attributes: Attributes, series: Series) -> Instance:
+    check_uid(text(attributes, "00080018"), "SOP Instance UID")
+    return instance_of(attributes, series)
+
+
+def _instance_order(attributes: Attributes) -> tuple[tuple[bool, int], str]:
+    return _order(whole_number(attributes, "00200013")), text(attributes, "00080018")
 
 
 def _order(number: int | None) -> tuple[bool, int]:
