@@ -15,7 +15,7 @@ from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.report_context import ReportContext, Site
 from fhir_mappers.study import Study
-from fhir_mappers.wording import DISCLAIMER, figures, headline, model_line
+from fhir_mappers.wording import DISCLAIMER, figures, headline, incomplete, model_line
 
 _LONGEST_SUMMARY = 139
 _LONGEST_ORDER_NAME = 120
@@ -36,7 +36,7 @@ def card_response(study: Study, outcome: Outcome, *, context: ReportContext) -> 
         Identifiers and times; the same context gives the same card.
     """
     normal = isinstance(outcome, TriageResult) and outcome.priority is Priority.NORMAL
-    if normal and context.site.silent_when_normal:
+    if normal and context.site.silent_when_normal and not context.unread:
         return {"cards": []}
     taken = f"{study.started:%d %b %Y}" if study.started else "undated study"
     summary = _within(f"AI triage, {taken}: {headline(outcome)}")
@@ -160,6 +160,8 @@ def _detail(outcome: Outcome, context: ReportContext) -> str:
                 for each in sorted(outcome.findings, key=lambda each: -each.probability)
             ),
         ]
+        for line in incomplete(context.unread):
+            lines += ["", f"**{_plain(line)}**"]
     return "\n".join([*lines, "", _plain(model_line(context)), "", _plain(DISCLAIMER)])
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ai_engine.result import NotAnalysed, Outcome, Priority, TriageResult
+from ai_engine.result import NotAnalysed, Outcome, Priority, Reason, TriageResult
 from fhir_mappers.study import Study
 
 LOINC = "http://loinc.org"
@@ -15,6 +15,7 @@ OBSERVATION_VALUE = f"{HL7_BASE}/v3-ObservationValue"
 AI_DEVICE_TYPE = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS"
 AI_CONFIDENCE = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/AIconfidence"
 AI_KIND = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/aitransparency.AIKind"
+REPORT_REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"
 UK_DEVICE_REFERENCE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-DeviceReference"
 
 PROCEDURE_FINDINGS = ("59776-5", "Procedure Findings")
@@ -24,6 +25,96 @@ CHEST_TWO_VIEWS = ("36643-5", "XR Chest 2 Views")
 PORTABLE_CHEST = ("36589-0", "Portable XR Chest AP single view")
 IMAGING_STUDY_REPORT = ("18748-4", "Diagnostic imaging study")
 VISUAL_EXPLANATION = ("130401", "Visual Explanation")
+
+Coded = tuple[str, str, str]
+"""Code value, coding scheme designator and meaning, as DICOM writes a code (PS3.3 8.8)."""
+
+LOCAL_SCHEME = "99RADCDS"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A coding scheme of DICOM objects: its designator, name, keeper and OID in HL7's registry."""
+
+    designator: str
+    name: str
+    organisation: str
+    oid: str = ""
+
+
+_SCHEMES = (
+    Scheme(LOCAL_SCHEME, "Codes of radcds", "radcds"),
+    Scheme("RADLEX", "RadLex", "RSNA", "2.16.840.1.113883.6.256"),
+    Scheme("UMLS", "Unified Medical Language System", "NLM", "2.16.840.1.113883.6.86"),
+)
+SCHEMES = {scheme.designator: scheme for scheme in _SCHEMES}
+"""Beside DCM, SCT, LN and UCUM, which every reader of DICOM knows. OIDs: PS3.16 table 8-1."""
+
+PROCESSING_EQUIPMENT: Coded = ("109102", "DCM", "Processing Equipment")
+"""PS3.16 CID 7005 Contributing Equipment Purposes of Reference."""
+GRAD_CAM: Coded = ("130403", "DCM", "Gradient-weighted class activation")
+"""PS3.16 CID 217."""
+ARTIFICIAL_INTELLIGENCE: Coded = ("123110", "DCM", "Artificial Intelligence")
+"""PS3.16 CID 7162 Surface Processing Algorithm Family."""
+SPATIAL_CONCEPT: Coded = ("309825002", "SCT", "Spatial and Relational Concept")
+"""PS3.16 CID 7150 Segmentation Property Category."""
+SOURCE_OF_DERIVATION: Coded = ("121322", "DCM", "Source image for image processing operation")
+"""PS3.16 CID 7202 Source Image Purposes of Reference."""
+SEGMENTATION: Coded = ("113076", "DCM", "Segmentation")
+"""PS3.16 CID 7203 Image Derivation."""
+
+QUALITATIVE_EVALUATIONS: Coded = ("C0034375", "UMLS", "Qualitative Evaluations")
+"""PS3.16 TID 1500 row 12."""
+RUN_SUMMARY: Coded = ("111017", "DCM", "CAD Processing and Findings Summary")
+WITHOUT_FINDINGS: Coded = ("111241", "DCM", "All algorithms succeeded; without findings")
+WITH_FINDINGS: Coded = ("111242", "DCM", "All algorithms succeeded; with findings")
+PARTLY_WITHOUT: Coded = ("111243", "DCM", "Not all algorithms succeeded; without findings")
+PARTLY_WITH: Coded = ("111244", "DCM", "Not all algorithms succeeded; with findings")
+NOTHING_SUCCEEDED: Coded = ("111245", "DCM", "No algorithms succeeded; without findings")
+"""PS3.16 CID 6047."""
+CERTAINTY: Coded = ("111012", "DCM", "Certainty of Finding")
+PRESENCE: Coded = ("121052", "DCM", "Presence of property")
+PRESENT: Coded = ("121053", "DCM", "Present")
+COMMENT: Coded = ("121106", "DCM", "Comment")
+OF_INTEREST: Coded = ("113000", "DCM", "Of Interest")
+FOR_REPORT_ATTACHMENT: Coded = ("113020", "DCM", "For Report Attachment")
+"""PS3.16 CID 7010 Key Object Selection Document Title."""
+KEY_OBJECT_DESCRIPTION: Coded = ("113012", "DCM", "Key Object Description")
+"""PS3.16 TID 2010 row 7."""
+
+BELOW_THRESHOLD: Coded = ("BELOW-THRESHOLD", LOCAL_SCHEME, "Not above its threshold")
+"""Not (121054, DCM, "Absent"): a probability under a threshold is no statement of health."""
+THRESHOLD: Coded = ("THRESHOLD", LOCAL_SCHEME, "Decision threshold")
+TRIAGE: Coded = ("TRIAGE", LOCAL_SCHEME, "AI triage")
+ACR_CATEGORY: Coded = ("ACR-CATEGORY", LOCAL_SCHEME, "ACR actionable finding category")
+REASON: Coded = ("REASON", LOCAL_SCHEME, "Reason for no AI result")
+RESULT_SET: Coded = ("RESULT-SET", LOCAL_SCHEME, "Objects of this result")
+ANALYSED_IMAGE: Coded = ("ANALYSED-IMAGE", LOCAL_SCHEME, "Image that was analysed")
+RESULT_PARTS: dict[str, Coded] = {
+    "secondary-capture.dcm": ("OVERLAY", LOCAL_SCHEME, "Picture with the saliency overlay"),
+    "presentation-state.dcm": ("OUTLINE", LOCAL_SCHEME, "Salient cells outlined on the original"),
+    "saliency.dcm": ("SALIENCY-MAP", LOCAL_SCHEME, "Saliency map as numbers"),
+    "report.dcm": ("FINDINGS", LOCAL_SCHEME, "Report of the findings"),
+    "key-object.dcm": ("KEY-OBJECTS", LOCAL_SCHEME, "Selection of key objects"),
+}
+"""What each object of a result is, by its file."""
+
+REASONS = {
+    Reason.NO_IMAGE: "The study holds no image",
+    Reason.NON_CHEST: "Not a chest radiograph",
+    Reason.LATERAL_VIEW: "A lateral view",
+    Reason.UNKNOWN_VIEW: "The view is not known",
+    Reason.UNSUPPORTED_MODALITY: "Not a modality that the model reads",
+    Reason.PAEDIATRIC: "A child; the model reads adults",
+    Reason.POOR_QUALITY: "The image quality does not suffice",
+    Reason.OUT_OF_DISTRIBUTION: "Unlike the images that the model knows",
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: "A transfer syntax that is not supported",
+    Reason.UNREADABLE: "The image cannot be read",
+    Reason.MULTI_FRAME: "A multi-frame image",
+    Reason.MODEL_FAILED: "The model failed",
+    Reason.PROCESSING_FAILED: "Processing failed",
+}
+"""Why there is no result, in at most 64 characters; the code is the reason's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +184,41 @@ def finding(label: str) -> FindingCode:
     """Give the code of a finding; one that is not in the table is text only."""
     unknown = FindingCode(label, label.replace("_", " ").capitalize(), None, None, _TEXT_ONLY)
     return FINDINGS.get(label, unknown)
+
+
+_DICOM_FINDINGS: dict[str, Coded] = {
+    "infiltration": ("112121", "DCM", "Infiltrate"),
+}
+"""Of PS3.16 CID 6102, where there is no SNOMED CT code in ``FINDINGS``."""
+
+
+def dicom_finding(label: str) -> Coded:
+    """Give the DICOM code of a finding: SNOMED CT, else DCM, else a local code of the same name.
+
+    "Any abnormality" stays local: (112033, DCM, "Abnormal opacity") would say more than the model.
+    """
+    known = finding(label)
+    if known.snomed and known.snomed_display:
+        return known.snomed, "SCT", known.snomed_display
+    local = (label.upper().replace("_", "-"), LOCAL_SCHEME, known.display)
+    return _DICOM_FINDINGS.get(label, local)
+
+
+def run_summary(outcome: Outcome, unread: int) -> Coded:
+    """Give the status of the whole run.
+
+    Parameters
+    ----------
+    outcome
+        What the engine said.
+    unread
+        How many images should have been read and could not be.
+    """
+    if isinstance(outcome, NotAnalysed):
+        return NOTHING_SUCCEEDED
+    if unread:
+        return PARTLY_WITH if outcome.top_findings else PARTLY_WITHOUT
+    return WITH_FINDINGS if outcome.top_findings else WITHOUT_FINDINGS
 
 
 def procedure(study: Study, outcome: Outcome) -> tuple[str, str]:

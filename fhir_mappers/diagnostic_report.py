@@ -4,6 +4,7 @@ from html import escape
 
 from ai_engine.result import NotAnalysed, Outcome, TriageResult
 from fhir_mappers import codes
+from fhir_mappers.identifiers import resource_id
 from fhir_mappers.references import AI_ASSERTED, References
 from fhir_mappers.report_context import ReportContext
 from fhir_mappers.study import Study
@@ -33,6 +34,7 @@ def diagnostic_report(
         "resourceType": "DiagnosticReport",
         "id": references.id_of("DiagnosticReport"),
         "meta": AI_ASSERTED,
+        "extension": _replaces(context),
         "text": {"status": "generated", "div": _narrative(outcome, context)},
         "identifier": [{"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{context.result_id}"}],
         "basedOn": references.order,
@@ -63,6 +65,15 @@ def _conclusion(outcome: Outcome, context: ReportContext) -> list[dict[str, obje
     if triage.acr:
         concepts.append(_concept(codes.RADLEX, *triage.acr))
     return concepts
+
+
+def _replaces(context: ReportContext) -> list[dict[str, object]]:
+    """Refer to the report that this one replaces, if there is one."""
+    if context.predecessor is None:
+        return []
+    earlier = resource_id(context.predecessor.result_id, "DiagnosticReport")
+    reference = {"reference": f"DiagnosticReport/{earlier}"}
+    return [{"url": codes.REPORT_REPLACES, "valueReference": reference}]
 
 
 def _performer(context: ReportContext, references: References) -> dict[str, object]:

@@ -6,7 +6,11 @@ DICOM PS3.18 F.2.
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Attributes = Mapping[str, object]
@@ -46,3 +50,22 @@ def numbers(attributes: Attributes, tag: str) -> Sequence[float]:
             return []
         found.append(number)
     return found
+
+
+def header(attributes: Attributes) -> Dataset:
+    """Give the attributes as a dataset; what is no attribute, or stands elsewhere, is left out."""
+    dataset = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for tag, element in attributes.items():
+            if not isinstance(element, Mapping) or {"BulkDataURI", "InlineBinary"} & set(element):
+                continue
+            try:
+                dataset.add(
+                    DataElement.from_json(
+                        Dataset, tag, str(element.get("vr")), element.get("Value", []), "Value"
+                    )
+                )
+            except (AttributeError, KeyError, LookupError, TypeError, ValueError):
+                continue
+    return dataset

@@ -1,10 +1,22 @@
 """What is published, by whom and in which bytes: the values around a report set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from ai_engine.result import ModelIdentity
+
+DICOM_FILES = (
+    "secondary-capture.dcm",
+    "presentation-state.dcm",
+    "saliency.dcm",
+    "report.dcm",
+    "key-object.dcm",
+    "root-result.dcm",
+)
+"""Names of the DICOM objects of a result; each stands after those that it refers to."""
 
 
 class DisplayMode(StrEnum):
@@ -50,6 +62,22 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The earlier result of the same study that a result supersedes.
+
+    Parameters
+    ----------
+    result_id
+        Of the earlier result.
+    report
+        Its DICOM report as a Part 10 file, or ``None`` where it had none.
+    """
+
+    result_id: str
+    report: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report set needs beside study and outcome; fixed once, so that bytes repeat.
 
@@ -67,6 +95,12 @@ class ReportContext:
         Version of radcds.
     model_card
         Card of that model as a JSON object.
+    began
+        When the analysis began; ``None`` where that is not known apart from ``issued``.
+    predecessor
+        The result that this one supersedes, or ``None``.
+    unread
+        How many images should have been read and could not be, where others were.
     """
 
     result_id: str
@@ -75,6 +109,9 @@ class ReportContext:
     issued: datetime
     software_version: str
     model_card: dict[str, object]
+    began: datetime | None = None
+    predecessor: Predecessor | None = None
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +128,16 @@ class ReportSet:
         CDS Hooks response ``{"cards": [...]}``, JSON, UTF-8.
     overlay_png
         Image with the saliency overlay, or ``None``: not analysed, or a ``triage_only`` site.
-    secondary_capture
-        DICOM Part 10 file of the overlay, or ``None`` likewise.
+    dicom
+        DICOM Part 10 files by their names, such as ``report.dcm``, in the order in which they are
+        stored; none where nothing is known of the study.
     """
 
     bundle: bytes
     oru: bytes
     card: bytes
     overlay_png: bytes | None = None
-    secondary_capture: bytes | None = None
+    dicom: Mapping[str, bytes] = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """Give the artefacts by the file name under which they are written."""
@@ -108,6 +146,23 @@ class ReportSet:
             "oru.hl7": self.oru,
             "card.json": self.card,
             "overlay.png": self.overlay_png,
-            "secondary-capture.dcm": self.secondary_capture,
+            **self.dicom,
         }
         return {name: content for name, content in named.items() if content is not None}
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, bytes]) -> Self:
+        """Put the artefacts that ``files`` gave together again.
+
+        Raises
+        ------
+        KeyError
+            If one that every report set has is missing.
+        """
+        return cls(
+            bundle=files["bundle.json"],
+            oru=files["oru.hl7"],
+            card=files["card.json"],
+            overlay_png=files.get("overlay.png"),
+            dicom={name: files[name] for name in DICOM_FILES if name in files},
+        )

@@ -6,10 +6,10 @@ from pydicom.dataset import Dataset
 from ai_engine.image import Image
 from ai_engine.result import Outcome, TriageResult
 from fhir_mappers.cds_card import card_response
+from fhir_mappers.dicom_results import dicom_results
 from fhir_mappers.oru_r01 import OVERLAY_JPEG_BYTES, oru_r01
-from fhir_mappers.overlay import overlay_jpeg, overlay_png, overlay_rgb
+from fhir_mappers.overlay import Pixels, overlay_jpeg, overlay_png, overlay_rgb
 from fhir_mappers.report_context import DisplayMode, ReportContext, ReportSet
-from fhir_mappers.secondary_capture import secondary_capture
 from fhir_mappers.study import Study
 from fhir_mappers.transaction import transaction_bundle
 from fhir_mappers.wording import explained_finding, model_line, probability_line
@@ -33,8 +33,11 @@ def report_set(
         What the engine said.
     context
         Identifiers and times; the same context gives the same bytes.
-    source, image
-        The analysed instance and its pixels; ``None`` where nothing was analysed.
+    source
+        Header of the analysed instance; of a study that was not analysed, of one of its instances.
+        ``None`` where nothing is known of the study: then there is no DICOM object.
+    image
+        Pixels of the analysed instance; ``None`` where nothing was analysed.
 
     Returns
     -------
@@ -47,8 +50,8 @@ def report_set(
         If an artefact would break a rule of its format.
     """
     shows_overlay = context.site.display_mode is DisplayMode.OVERLAY
-    if not (shows_overlay and isinstance(outcome, TriageResult) and source and image):
-        return _without_picture(study, outcome, context)
+    if not (shows_overlay and isinstance(outcome, TriageResult) and image):
+        return _without_picture(study, outcome, context, source)
     finding = explained_finding(outcome)
     saliency = outcome.saliency_of(finding.label)
     caption = [probability_line(finding), model_line(context)]
@@ -60,16 +63,31 @@ def report_set(
         oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
         card=_card(study, outcome, context),
         overlay_png=png,
-        secondary_capture=secondary_capture(source, rgb, outcome=outcome, context=context),
+        dicom=_dicom(study, outcome, context, source, rgb),
     )
 
 
-def _without_picture(study: Study, outcome: Outcome, context: ReportContext) -> ReportSet:
+def _without_picture(
+    study: Study, outcome: Outcome, context: ReportContext, source: Dataset | None
+) -> ReportSet:
     return ReportSet(
         bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=None),
         oru=oru_r01(study, outcome, context=context, overlay_jpeg=None),
         card=_card(study, outcome, context),
+        dicom=_dicom(study, outcome, context, source, None),
     )
+
+
+def _dicom(
+    study: Study,
+    outcome: Outcome,
+    context: ReportContext,
+    source: Dataset | None,
+    picture: Pixels | None,
+) -> dict[str, bytes]:
+    if source is None:
+        return {}
+    return dicom_results(study, outcome, header=source, picture=picture, context=context)
 
 
 def _card(study: Study, outcome: Outcome, context: ReportContext) -> bytes:

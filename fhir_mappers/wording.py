@@ -23,6 +23,14 @@ def headline(outcome: Outcome) -> str:
     return f"{outcome.priority.upper()}: {named}{more} above threshold."
 
 
+def incomplete(unread: int) -> list[str]:
+    """Say that images which should have been read were not; nothing where all were."""
+    if not unread:
+        return []
+    images = "image" if unread == 1 else "images"
+    return [f"INCOMPLETE: {unread} further {images} of the study could not be read."]
+
+
 def figures(finding: Finding, *, places: int = 2) -> tuple[str, str]:
     """Give probability and threshold in as many places as it takes to see which is larger.
 
@@ -60,4 +68,7 @@ def impression(outcome: Outcome, context: ReportContext) -> list[str]:
     lines = [status, headline(outcome)]
     if isinstance(outcome, TriageResult):
         lines += [probability_line(finding) for finding in outcome.top_findings]
+        lines += incomplete(context.unread)
+    if context.predecessor:
+        lines.append("This result replaces an earlier AI result of the same study.")
     return [*lines, model_line(context), DISCLAIMER]

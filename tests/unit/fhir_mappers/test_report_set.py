@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from studies import OUTCOMES, chest_image, chest_instance, chest_study, context
 
 from ai_engine.result import NotAnalysed, Priority, TriageResult
-from fhir_mappers.report_context import DisplayMode, ReportSet
+from fhir_mappers.report_context import DICOM_FILES, DisplayMode, ReportSet
 from fhir_mappers.report_set import report_set
 from fhir_mappers.study import Patient, PersonName
 
@@ -20,13 +20,12 @@ names = st.sampled_from(sorted(OUTCOMES))
 
 def made(name: str, mode: DisplayMode = DisplayMode.OVERLAY, **changes: object) -> ReportSet:
     outcome = OUTCOMES[name]
-    analysed = isinstance(outcome, TriageResult)
     return report_set(
         chest_study(**changes),
         outcome,
         context=context(mode),
-        source=chest_instance() if analysed else None,
-        image=chest_image() if analysed else None,
+        source=chest_instance(),
+        image=chest_image() if isinstance(outcome, TriageResult) else None,
     )
 
 
@@ -46,7 +45,9 @@ def test_the_same_result_is_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
 def test_a_triage_only_site_gets_no_location_in_any_channel(name: str) -> None:
     artefacts = made(name, DisplayMode.TRIAGE_ONLY)
-    assert set(artefacts.files()) == {"bundle.json", "oru.hl7", "card.json"}
+    assert set(artefacts.files()) == {
+        *("bundle.json", "oru.hl7", "card.json", "report.dcm", "root-result.dcm")
+    }
     assert b"|ED|" not in artefacts.oru
     kinds = {entry["resource"]["resourceType"] for entry in json.loads(artefacts.bundle)["entry"]}
     assert not kinds & {"Media", "Binary"}
@@ -64,13 +65,27 @@ def test_what_was_not_analysed_never_looks_normal(name: str) -> None:
     assert report["status"] == "registered"
     assert "result" not in report
     assert not any(e["resource"]["resourceType"] == "Observation" for e in bundle["entry"])
-    everything = b"".join(artefacts.files().values()).decode().lower()
+    everything = b"".join(artefacts.files().values()).decode("latin-1").lower()
     assert "no listed finding" not in everything
     assert "no-finding" not in everything
     assert not re.search(r"\|(n|a|aa)\|\|\|p\|", everything)
     assert "|x|" in artefacts.oru.decode().lower()
     assert "TQ1" not in artefacts.oru.decode()
     assert "overlay.png" not in artefacts.files()
+    assert set(artefacts.dicom) == {"report.dcm", "root-result.dcm"}
+
+
+@pytest.mark.parametrize("name", ["urgent", "failed"])
+def test_of_an_unknown_study_there_is_no_dicom_object(name: str) -> None:
+    unknown = report_set(chest_study(), OUTCOMES[name], context=context(), source=None, image=None)
+    assert set(unknown.files()) == {"bundle.json", "oru.hl7", "card.json"}
+
+
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_a_report_set_comes_back_from_its_files(name: str) -> None:
+    artefacts = made(name)
+    assert ReportSet.of_files(artefacts.files()) == artefacts
+    assert tuple(artefacts.dicom) == tuple(n for n in DICOM_FILES if n in artefacts.dicom)
 
 
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
