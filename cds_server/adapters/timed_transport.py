@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import httpcore
 import httpx
 
+_PIECE_BYTES = 64 * 1024
+
 
 class Deadline(threading.local):
     """When the request of this thread has to be over."""
@@ -47,7 +49,9 @@ class _TimedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.left(timeout))
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            piece = buffer[start : start + _PIECE_BYTES]
+            self._stream.write(piece, self._deadline.left(timeout))
 
     def close(self) -> None:
         self._stream.close()
