@@ -8,30 +8,37 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEGLSTransferSyntaxes
 
 from ai_engine.image import Image
 from ai_engine.result import Reason
 from fhir_mappers.acquisition import age_band, pixel_spacing_mm, subject, text, view
+from fhir_mappers.codestream import FrameSize, frame_size
 from fhir_mappers.errors import ImageDeclined
 
-_MOST_PIXEL_BYTES = 512 * 1024 * 1024
+_MOST_FRAME_BYTES = 128 * 1024 * 1024
+_PIXEL_BITS = frozenset({1, 8, 16, 32})
 DECODER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
     AttributeError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
     OSError,
-    RecursionError,
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
 )
+"""What pydicom and its decoders raise over damaged data. Too little memory is another matter."""
 _Floats = NDArray[np.float32]
 
 
@@ -79,17 +86,17 @@ def _shown(dataset: Dataset) -> _Floats:
         If the data are damaged, or blank.
     """
     try:
-        stored = dataset.pixel_array
+        stored = stored_values(dataset, 0)
         padding = _padding(dataset, stored)
         shown = _windowed(dataset, _rescaled(dataset, stored), padding)
     except DECODER_ERRORS as error:
         msg = "The pixel data are damaged and cannot be decoded."
         raise ImageDeclined(Reason.UNREADABLE, msg) from error
     if is_inverted(dataset):
-        shown = np.float32(1.0) - shown
+        np.subtract(np.float32(1.0), shown, out=shown)
     if padding is not None:
         shown[padding] = 0.0
-    if not np.isfinite(shown).all() or float(np.ptp(shown)) == 0.0:
+    if not float(shown.min()) < float(shown.max()):
         raise ImageDeclined(Reason.POOR_QUALITY, "The image is blank: every pixel has one value.")
     return shown
 
@@ -118,17 +125,16 @@ def check_decodable(dataset: Dataset) -> None:
     Raises
     ------
     ImageDeclined
-        With the coded reason: no pixels, no size or one beyond the budget, colour, or a transfer
-        syntax that nothing here decodes.
+        With the coded reason: no pixels, no size or one beyond the budget, impossible bits, colour,
+        or a transfer syntax that nothing here decodes.
     """
     if "PixelData" not in dataset:
         raise ImageDeclined(Reason.NO_IMAGE, "The instance has no pixel data.")
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
-    frames, samples = _number(dataset, "NumberOfFrames", 1), _number(dataset, "SamplesPerPixel", 1)
-    if rows * columns * max(samples, 1) * max(_number(dataset, "BitsAllocated"), 8) == 0:
+    if rows * columns == 0:
         raise ImageDeclined(Reason.UNREADABLE, "The header gives the image no size.")
-    size = rows * columns * samples * max(frames, 1) * _number(dataset, "BitsAllocated") // 8
-    if size > _MOST_PIXEL_BYTES:
+    samples, bits = _number(dataset, "SamplesPerPixel", 1), _bits_allocated(dataset)
+    if rows * columns * max(samples, 1) * bits // 8 > _MOST_FRAME_BYTES:
         msg = f"The header claims {rows} by {columns} pixels, more than radcds decodes."
         raise ImageDeclined(Reason.UNREADABLE, msg)
     photometric = text(dataset, "PhotometricInterpretation")
@@ -137,8 +143,29 @@ def check_decodable(dataset: Dataset) -> None:
     _check_transfer_syntax(dataset)
 
 
+def _bits_allocated(dataset: Dataset) -> int:
+    """Give Bits Allocated (0028,0100).
+
+    Raises
+    ------
+    ImageDeclined
+        If no image has so many, or the bits that are stored do not fit into them.
+
+    References
+    ----------
+    DICOM PS3.5 8.1.1.
+    """
+    allocated = _number(dataset, "BitsAllocated")
+    stored = _number(dataset, "BitsStored", allocated)
+    highest = _number(dataset, "HighBit", stored - 1)
+    if allocated not in _PIXEL_BITS or not 0 < stored <= highest + 1 <= allocated:
+        msg = "The header's bits per pixel contradict each other, or are those of no image."
+        raise ImageDeclined(Reason.UNREADABLE, msg)
+    return allocated
+
+
 def _check_transfer_syntax(dataset: Dataset) -> None:
-    """Refuse what nothing here decodes, and deflated data, whose size cannot be bounded.
+    """Refuse what nothing here decodes.
 
     Raises
     ------
@@ -148,13 +175,69 @@ def _check_transfer_syntax(dataset: Dataset) -> None:
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if syntax is None:
         raise ImageDeclined(Reason.UNREADABLE, "The instance names no transfer syntax.")
-    decodable = syntax.is_transfer_syntax and not syntax.is_private
-    if decodable and syntax.is_encapsulated:
-        decodable = _has_decoder(syntax)
-    if not decodable or syntax == DeflatedExplicitVRLittleEndian:
-        name = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "private"
+    known = syntax.is_transfer_syntax and not syntax.is_private
+    if not known or (syntax.is_encapsulated and not _has_decoder(syntax)):
+        name = syntax.name if known else "private"
         msg = f"The transfer syntax ({name}) cannot be decoded here."
         raise ImageDeclined(Reason.UNSUPPORTED_TRANSFER_SYNTAX, msg)
+
+
+def stored_values(dataset: Dataset, frame: int) -> NDArray[np.int_]:
+    """Decode one frame, and no other.
+
+    Parameters
+    ----------
+    dataset
+        That ``check_decodable`` let through.
+    frame
+        Which; frames count from 0.
+
+    Returns
+    -------
+    NDArray[np.int_]
+        **shape** ``(rows, columns)``, as stored.
+
+    Raises
+    ------
+    ImageDeclined
+        If there is no such frame, or the compressed one is not of the size that the header gives.
+    """
+    count = max(_number(dataset, "NumberOfFrames", 1), 1)
+    if not 0 <= frame < count:
+        raise ImageDeclined(Reason.NO_IMAGE, "The instance has no such frame.")
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return np.asarray(pixel_array(dataset, index=frame))
+    tables = [dataset.get(f"ExtendedOffsetTable{name}") for name in ("", "Lengths")]
+    encoded = get_frame(
+        dataset.PixelData,
+        frame,
+        number_of_frames=count,
+        extended_offsets=(tables[0], tables[1]) if all(tables) else None,
+    )
+    return _decoded(dataset, encoded)
+
+
+def _decoded(dataset: Dataset, encoded: bytes) -> NDArray[np.int_]:
+    """Decode one compressed frame, exactly the bytes that were checked.
+
+    Raises
+    ------
+    ImageDeclined
+        If it says another size of itself than the header does.
+    """
+    expected = FrameSize(_number(dataset, "Rows"), _number(dataset, "Columns"), 1)
+    if (frame_size(encoded) or expected) != expected:
+        msg = "The compressed image is not of the size that the header gives."
+        raise ImageDeclined(Reason.UNREADABLE, msg)
+    single = Dataset()
+    single.update(dataset.group_dataset(0x0028))
+    single.NumberOfFrames = 1
+    single.PixelData = encapsulate([encoded])
+    single["PixelData"].VR = "OB"
+    single.file_meta = FileMetaDataset()
+    syntax = single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    plugin = "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
+    return np.asarray(pixel_array(single, index=0, decoding_plugin=plugin))
 
 
 def _has_decoder(syntax: object) -> bool:
@@ -208,13 +291,14 @@ def _rescaled(dataset: Dataset, stored: NDArray[np.int_]) -> _Floats:
     """
     if dataset.get("ModalityLUTSequence"):
         return np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-    values = stored.astype(np.float32)
+    values = stored.astype(np.float32)  # a copy of our own, worked on in place from here
     slope = float(dataset.get("RescaleSlope", 1) or 0)
     if slope == 0:
         raise ImageDeclined(Reason.POOR_QUALITY, "The header's Rescale Slope is zero.")
     intercept = float(dataset.get("RescaleIntercept", 0) or 0)
     if (slope, intercept) != (1.0, 0.0):
-        values = values * np.float32(slope) + np.float32(intercept)
+        values *= np.float32(slope)
+        values += np.float32(intercept)
     return values
 
 
@@ -231,18 +315,21 @@ def _windowed(dataset: Dataset, values: _Floats, padding: NDArray[np.bool_] | No
         slope = np.clip(-4.0 * (values - center) / width, -60.0, 60.0)
         return np.asarray(1.0 / (1.0 + np.exp(slope)), dtype=np.float32)
     if function == "LINEAR_EXACT":
-        shown = (values - np.float32(center)) / np.float32(width)
+        values -= np.float32(center)
+        values /= np.float32(width)
     else:
-        shown = (values - np.float32(center - 0.5)) / np.float32(max(width - 1.0, 1e-6))
-    shown += np.float32(0.5)
-    return np.clip(shown, 0.0, 1.0, out=shown)
+        values -= np.float32(center - 0.5)
+        values /= np.float32(max(width - 1.0, 1e-6))
+    values += np.float32(0.5)
+    return np.clip(values, 0.0, 1.0, out=values)
 
 
 def _stretched(values: _Floats, padding: NDArray[np.bool_] | None) -> _Floats:
     real = values if padding is None else values[~padding]
     low, high = float(real.min()), float(real.max())
-    shown = (values - np.float32(low)) / np.float32((high - low) or 1.0)
-    return np.asarray(np.clip(shown, 0.0, 1.0), dtype=np.float32)
+    values -= np.float32(low)
+    values /= np.float32((high - low) or 1.0)
+    return np.clip(values, 0.0, 1.0, out=values)
 
 
 def _first_number(dataset: Dataset, keyword: str) -> float | None:

@@ -16,10 +16,11 @@ from pydicom.pixels.processing import apply_modality_lut
 from ai_engine.result import Reason
 from fhir_mappers.dicom_json import Attributes, integer, numbers, text
 from fhir_mappers.errors import ImageDeclined
-from fhir_mappers.pixels import DECODER_ERRORS, check_decodable, is_inverted
+from fhir_mappers.pixels import DECODER_ERRORS, check_decodable, is_inverted, stored_values
 from fhir_mappers.study import Series, Study
 
 _SHADES = 1 << 16
+_MOST_FRAMES = 4096
 _AXES, _DIRECTIONS = 3, 6
 CT_WINDOWS = (
     ("Soft tissue", 40.0, 400.0),
@@ -127,7 +128,7 @@ def _images(series: Series, by_uid: dict[str, Attributes]) -> list[ShownImage]:
         instances = [instances[index] for index in order]
     images = []
     for number, each in enumerate(instances, start=1):
-        for frame in range(each.number_of_frames):
+        for frame in range(min(each.number_of_frames, _MOST_FRAMES)):
             of_frame = f", frame {frame + 1}" if each.number_of_frames > 1 else ""
             view = f"{each.view_position}, " if each.view_position else ""
             images.append(
@@ -178,10 +179,7 @@ def pixels(dataset: Dataset, frame: int) -> Pixels:
         warnings.simplefilter("ignore")
         check_decodable(dataset)
         try:
-            decoded = np.asarray(dataset.pixel_array)
-            if decoded.ndim > 2:  # noqa: PLR2004 - frames, rows, columns
-                decoded = decoded[frame]
-            return _sixteen_bits(dataset, decoded)
+            return _sixteen_bits(dataset, stored_values(dataset, frame))
         except DECODER_ERRORS as error:
             msg = "The pixel data are damaged and cannot be decoded."
             raise ImageDeclined(Reason.UNREADABLE, msg) from error
@@ -193,7 +191,7 @@ def _sixteen_bits(dataset: Dataset, decoded: NDArray[np.generic]) -> Pixels:
     Raises
     ------
     ImageDeclined
-        If it does not fit.
+        If it does not fit, or the header's slope is no number.
     """
     slope, intercept = 1.0, 0.0
     if dataset.get("ModalityLUTSequence"):
@@ -201,11 +199,13 @@ def _sixteen_bits(dataset: Dataset, decoded: NDArray[np.generic]) -> Pixels:
     else:
         slope = float(dataset.get("RescaleSlope", 1) or 1)
         intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
+        raise ImageDeclined(Reason.UNREADABLE, "The header's rescale values are no numbers.")
     low = int(min(int(decoded.min()), 0))
     if int(decoded.max()) - low >= _SHADES:
         msg = "The image has more than 16 bits and cannot be shown here."
         raise ImageDeclined(Reason.POOR_QUALITY, msg)
-    stored = (decoded.astype(np.int64) - low).astype("<u2")
+    stored = (decoded.astype(np.int32) - np.int32(low)).astype("<u2")
     intercept += low * slope
     window = _window(dataset)
     if window is None:
