@@ -37,6 +37,8 @@ _FILES = frozenset(
         "weights.safetensors",
     }
 )
+RADIOGRAPHS = frozenset({"CR", "DX"})
+"""What a bundle reads whose manifest names no ``modalities``."""
 _REMEDY = "Reinstall radcds, or set RADCDS_MODEL to an undamaged bundle."
 
 
@@ -68,6 +70,8 @@ class Bundle:
         The model card.
     graph_xml, graph_bin
         The verified bytes of the graph: they, not the files, are what is run.
+    modalities
+        What the network reads, by DICOM modality (0008,0060).
     """
 
     identity: ModelIdentity
@@ -79,6 +83,7 @@ class Bundle:
     card: dict[str, object]
     graph_xml: bytes
     graph_bin: bytes
+    modalities: frozenset[str] = RADIOGRAPHS
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -132,6 +137,7 @@ def _bundle(manifest: dict[str, Any], manifest_bytes: bytes, files: dict[str, by
         card=_json_object("card.json", files["card.json"]),
         graph_xml=files["graph.xml"],
         graph_bin=files["graph.bin"],
+        modalities=frozenset(manifest.get("modalities", RADIOGRAPHS)),
     )
 
 

@@ -60,6 +60,11 @@ class Engine:
         """The model's card."""
         return self._bundle.card
 
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Modalities that the model reads (0008,0060)."""
+        return self._bundle.modalities
+
     def read(self, images: Sequence[Image]) -> Outcome:
         """Read the images of one study; the most urgent of them decides.
 

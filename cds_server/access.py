@@ -13,9 +13,9 @@ from cds_server.ports import StudyEntry
 from cds_server.viewer import Viewer
 from cds_server.worklist import WorklistPage, WorklistQuery
 from fhir_mappers.audit_event import AuditKind, audit_event
-from fhir_mappers.report_context import DisplayMode, Site
+from fhir_mappers.report_context import DICOM_FILES, DisplayMode, Site
 
-_LOCATING = frozenset({"overlay.png", "secondary-capture.dcm"})
+_LOCATING = frozenset({"overlay.png", *DICOM_FILES})
 _EMERGENCY_LASTS = timedelta(hours=1)
 
 EMERGENCY_REASONS = {

@@ -37,6 +37,7 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
     keys: doors.Keys,
     network: Network,
     readiness: Readiness,
+    events: Blueprint,
     pages: Sequence[Blueprint],
     page_of: PageOf,
     software_version: str,
@@ -57,6 +58,8 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
         Centres, EHRs and token issuers.
     readiness
         Checks of ``/readyz``.
+    events
+        Blueprint for what the PACS tells.
     pages
         Blueprints of the pages for people.
     page_of
@@ -76,6 +79,7 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
         cds_services(CardAccess(gate), answers, origins),
         fhir_api(FhirAccess(gate), network, software_version, RELEASE_DATE),
         health(readiness),
+        events,
         *pages,
     ):
         app.register_blueprint(blueprint)

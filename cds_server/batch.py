@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ai_engine.result import NotAnalysed
 from cds_server import bootstrap
+from cds_server.arrivals import Arrived
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
 from cds_server.durable import running
 from cds_server.errors import AuditUnavailable
-from cds_server.ports import FileProblem, StudyEntry, StudyState
+from cds_server.imaging import FileProblem
+from cds_server.ports import StudyEntry, StudyState
 from cds_server.triage import ParkedDelivery, Triage
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 
@@ -90,22 +92,25 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
     services = bootstrap.services(settings)
     reader = bootstrap.reader(settings)
     destinations = bootstrap.destinations(services)
-    with bootstrap.folder_archive(paths) as archive:
-        record_problems(archive.problems, services)
-        triage = bootstrap.triage(
-            services,
-            archive=archive,
-            reader=reader,
-            destinations=destinations,
-            patience_s=_PATIENCE_S,
-        )
-        with running(triage, settings.data_dir / "workflow.sqlite"):
-            for parked in triage.parked():
-                triage.retry(parked)
-            noticed = [triage.notice(uid) for uid in archive.study_uids()]
-            parked_now = _finish(triage, services, set(noticed), progress)
-        studies = [entry for entry in services.store.entries() if entry.result_id in set(noticed)]
-        return BatchReport(studies, archive.problems, parked_now)
+    archive = bootstrap.folder_archive(paths)
+    record_problems(archive.problems, services)
+    triage = bootstrap.triage(
+        services,
+        archive=archive,
+        reader=reader,
+        destinations=destinations,
+        patience_s=_PATIENCE_S,
+    )
+    with running(triage, settings.data_dir / "workflow.sqlite"):
+        for parked in triage.parked():
+            triage.retry(parked)
+        noticed = [
+            triage.settle(Arrived(each.study_instance_uid, instances=each.number_of_instances))
+            for each in archive.arrivals()
+        ]
+        parked_now = _finish(triage, services, set(noticed), progress)
+    studies = [entry for entry in services.store.entries() if entry.result_id in set(noticed)]
+    return BatchReport(studies, archive.problems, parked_now)
 
 
 def _finish(

@@ -1,26 +1,41 @@
 """Settings in, services out: the only place that builds adapters."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from pydicom.sr.coding import Code
 from sqlalchemy import Engine
 
 from ai_engine.bundle import default_bundle_path
 from ai_engine.engine import Engine as AiEngine
+from ai_engine.result import ModelIdentity
 from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
+from cds_server.adapters.bounded_sender import BoundedSender
 from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
+from cds_server.adapters.dicomweb_destination import DicomWebDestination
+from cds_server.adapters.dicomweb_service import DicomWebService
 from cds_server.adapters.fhir_destination import FhirDestination
 from cds_server.adapters.folder_archive import FolderArchive
 from cds_server.adapters.folder_destination import FolderDestination
 from cds_server.adapters.hl7_folder_destination import Hl7FolderDestination
 from cds_server.adapters.https_key_source import HttpsKeySource
+from cds_server.adapters.installation_file import installation_id
 from cds_server.adapters.key_files import KeyFiles
+from cds_server.adapters.pacs_credentials import (
+    BasicCredentials,
+    BearerCredentials,
+    Credentials,
+)
+from cds_server.adapters.sandboxed_decoder import SandboxedDecoder
+from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
+from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_feedback_store import SqlFeedbackStore
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_replay_guard import SqlReplayGuard
@@ -29,24 +44,28 @@ from cds_server.adapters.sql_schema import open_engine
 from cds_server.adapters.sql_session_store import SqlSessionStore
 from cds_server.adapters.system_clock import SystemClock
 from cds_server.adapters.token_file import TokenFile
-from cds_server.config import Settings
+from cds_server.adapters.ups_rs import UpsRs
+from cds_server.arrivals import ArrivalStore
+from cds_server.config import ArchiveAuth, Settings, is_address
 from cds_server.errors import AuditUnavailable, InvalidSettings
 from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
 from cds_server.hooks.card_access import CardAccess
+from cds_server.imaging import Arrival, Decoder, ImageArchive
 from cds_server.network import Network
 from cds_server.network_file import read_network
 from cds_server.oauth.access_tokens import AccessTokens
 from cds_server.oauth.client_token import ClientTokens
 from cds_server.oauth.signing_keys import SigningKeys
 from cds_server.oauth.smart_client import SmartClient
+from cds_server.operations import Operations
+from cds_server.operations_access import OperationsAccess
 from cds_server.outbound import Outbound
 from cds_server.ports import (
     AuditTrail,
     Clock,
     Destination,
     FhirRepository,
-    ImageArchive,
     Reader,
     ResultStore,
 )
@@ -54,9 +73,14 @@ from cds_server.session import SessionStore
 from cds_server.sessions import Limits, Sessions
 from cds_server.study_images import ArchiveImages
 from cds_server.triage import PATIENCE_S, Triage
+from cds_server.watch import Look, Watch
 from cds_server.web.doors import Keys
+from cds_server.workitems import Performer, Readings, Station
 from cds_server.worklist import Placing
+from fhir_mappers.workitem import Wanted
 
+_OPENED_AT_ONCE = 2
+_MOST_WORKLIST_BYTES = 32 * 1024 * 1024
 Readiness = Callable[[], Mapping[str, str]]
 
 
@@ -76,8 +100,16 @@ class Services:
         What the CDS services say.
     keys
         What opens the doors of the web service.
+    archive
+        Where images come from; ``None`` where the settings name none.
+    pacs
+        Each PACS by its address: one link, whatever goes over it.
     images
         The images of studies, for the viewer.
+    operations, operations_access
+        How the parts of the server are, and the gate before it.
+    arrivals
+        What arrived in the archive.
     store, trail, repository, session_store
         The stores behind it.
     clock
@@ -97,7 +129,12 @@ class Services:
     access: Access
     answers: HookAnswers
     keys: Keys
+    archive: ImageArchive | None
+    pacs: Mapping[str, DicomWebService]
     images: ArchiveImages
+    operations: Operations
+    operations_access: OperationsAccess
+    arrivals: ArrivalStore
     store: ResultStore
     trail: AuditTrail
     repository: FhirRepository
@@ -122,6 +159,7 @@ def services(settings: Settings) -> Services:
     except OSError as error:
         msg = f"data_dir: {settings.data_dir} cannot be made ({error.strerror}); choose another"
         raise InvalidSettings(msg) from error
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # its remarks quote what a header says
     network = read_network(settings.network) if settings.network else Network()
     engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
@@ -135,6 +173,10 @@ def services(settings: Settings) -> Services:
         site=settings.site,
         clock=clock,
     )
+    operations = Operations(SqlComponentStore(engine), site=settings.site, clock=clock)
+    arrivals = SqlArrivalStore(engine)
+    pacs = _pacs(settings)
+    own_archive = archive(settings, pacs) if settings.archive else None
     http = BoundedHttp()
     signing_keys = KeyFiles(settings.data_dir / "keys")
     smart = _smart_clients(network, settings.site.base_url, http, signing_keys, clock)
@@ -144,9 +186,12 @@ def services(settings: Settings) -> Services:
         access=Access(gate),
         answers=HookAnswers(CardAccess(gate), http=http, smart=smart, clock=clock),
         keys=_keys(settings, network, engine, session_store, smart, http, signing_keys, clock),
-        images=ArchiveImages(
-            archive(settings) if settings.archive else None, timezone=settings.timezone
-        ),
+        archive=own_archive,
+        pacs=pacs,
+        images=ArchiveImages(own_archive, decoder(settings), timezone=settings.timezone),
+        operations=operations,
+        operations_access=OperationsAccess(gate, operations, arrivals),
+        arrivals=arrivals,
         store=store,
         trail=trail,
         repository=repository,
@@ -219,6 +264,7 @@ def _keys(  # noqa: PLR0913, PLR0917 - what the doors need of everything else
             ),
             clock=clock,
         ),
+        pacs=TokenFile(settings.pacs_events_token) if settings.pacs_events_token else None,
     )
 
 
@@ -248,20 +294,140 @@ def reader(settings: Settings) -> AiEngine:
     )
 
 
-def archive(settings: Settings) -> ImageArchive:
-    """Open the archive that the settings name.
+def archive(settings: Settings, pacs: Mapping[str, DicomWebService] | None = None) -> ImageArchive:
+    """Open the archive that the settings name, over a link that there is already, or its own.
 
     Raises
     ------
     InvalidSettings
         If none is set.
     """
-    if settings.archive.startswith(("http://", "https://")):
-        return DicomWebArchive(settings.archive, timeout_s=settings.archive_timeout_s)
+    if is_address(settings.archive):
+        return DicomWebArchive((pacs or _pacs(settings))[settings.archive])
     if settings.archive:
         return FolderArchive([Path(settings.archive)])
     msg = "archive: set RADCDS_ARCHIVE to a folder of DICOM files or the address of a PACS"
     raise InvalidSettings(msg)
+
+
+def _pacs(settings: Settings) -> Mapping[str, DicomWebService]:
+    """Open each PACS; the archive of images and that of results may be the same.
+
+    Raises
+    ------
+    InvalidSettings
+        If an address or its credentials are not good.
+    """
+    results = (settings.result_archive_auth, settings.result_archive_credentials)
+    images = (settings.archive_auth, settings.archive_credentials)
+    signs_in = {settings.result_archive: results, settings.archive: images}
+    return {
+        url: DicomWebService(
+            url,
+            clock=SystemClock(),
+            credentials=_credentials(*each, url),
+            timeout_s=settings.archive_timeout_s,
+            largest_bytes=settings.archive_largest_mb * 1024 * 1024,
+        )
+        for url, each in signs_in.items()
+        if is_address(url)
+    }
+
+
+def _credentials(auth: ArchiveAuth, file: Path | None, url: str) -> Credentials | None:
+    """Say who this server is for a PACS.
+
+    Raises
+    ------
+    InvalidSettings
+        If the file is not good, or the extra for Azure is not installed.
+    """
+    if auth is ArchiveAuth.AZURE:
+        try:
+            from cds_server.adapters.azure_pacs_credentials import (  # noqa: PLC0415 - an extra
+                AzurePacsCredentials,
+            )
+        except ImportError as error:
+            msg = "archive_auth: azure needs more packages: pip install 'radcds[azure]'"
+            raise InvalidSettings(msg) from error
+        return AzurePacsCredentials(url, clock=SystemClock())
+    if auth is ArchiveAuth.NONE or file is None:
+        return None
+    return BearerCredentials(file) if auth is ArchiveAuth.BEARER else BasicCredentials(file)
+
+
+def decoder(settings: Settings) -> Decoder:
+    """Build what opens images: confined processes, started when the first image comes."""
+    return SandboxedDecoder(
+        slots=_OPENED_AT_ONCE,
+        memory_mb=settings.decoder_memory_mb,
+        timeout_s=settings.decoder_timeout_s,
+    )
+
+
+def watched_arrivals(archive: ImageArchive, settings: Settings) -> Sequence[Arrival]:
+    """List the studies of an archive within the days that are watched.
+
+    Raises
+    ------
+    ArchiveUnreachable
+        If it does not answer.
+    """
+    days = settings.watched.days
+    return archive.arrivals(
+        since=None if days is None else SystemClock().now() - timedelta(days=days)
+    )
+
+
+def watch(services: Services, *, archive: ImageArchive, look: Look, model: ModelIdentity) -> Watch:
+    """Build the watch over an archive."""
+    return Watch(
+        archive,
+        arrivals=services.arrivals,
+        look=look,
+        operations=services.operations,
+        clock=services.clock,
+        watched=services.settings.watched,
+        model_sha256=model.sha256,
+    )
+
+
+def performer(services: Services, triage: Triage) -> Performer | None:
+    """Build what takes work from a worklist; ``None`` where none is named, or in shadow.
+
+    Raises
+    ------
+    InvalidSettings
+        If its credentials are not good, or the data folder cannot be written.
+    """
+    settings = services.settings
+    if not settings.workitems or settings.shadow:
+        return None
+    credentials = _credentials(
+        settings.workitems_auth, settings.workitems_credentials, settings.workitems
+    )
+    station = Code(settings.workitem_station, settings.workitem_station_scheme, "radcds")
+    source = UpsRs(
+        settings.workitems,
+        http=BoundedSender(
+            timeout_s=settings.archive_timeout_s, largest_bytes=_MOST_WORKLIST_BYTES
+        ),
+        authorization=credentials.authorization if credentials else lambda: "",
+    )
+    return Performer(
+        source,
+        readings=Readings(triage.requested, services.store.entry, services.store.artefacts),
+        wanted=Wanted(station=station),
+        station=Station(
+            station,
+            installation_id(settings.data_dir / "installation"),
+            stored_by=DicomWebDestination.name,
+            retrieved_from=settings.result_archive,
+        ),
+        trail=services.trail,
+        site=settings.site,
+        clock=services.clock,
+    )
 
 
 def folder_archive(paths: Sequence[Path]) -> FolderArchive:
@@ -275,8 +441,10 @@ def destinations(services: Services) -> tuple[Destination, ...]:
     built: list[Destination] = [FhirDestination(services.repository)]
     if settings.oru_folder:
         built.append(Hl7FolderDestination(settings.oru_folder))
-    if settings.result_archive:
-        built.append(DicomFolderDestination(settings.result_archive))
+    if is_address(settings.result_archive):
+        built.append(DicomWebDestination(services.pacs[settings.result_archive]))
+    elif settings.result_archive:
+        built.append(DicomFolderDestination(Path(settings.result_archive)))
     if settings.output:
         built.append(FolderDestination(settings.output, services.trail))
     return tuple(built)
@@ -294,6 +462,7 @@ def triage(
     """Put the story together."""
     return Triage(
         archive=archive,
+        decoder=decoder(services.settings),
         reader=reader,
         store=services.store,
         trail=services.trail,
@@ -323,11 +492,15 @@ def _readiness(engine: Engine, settings: Settings) -> Readiness:
 __all__ = [
     "Services",
     "archive",
+    "decoder",
     "destinations",
     "folder_archive",
     "local_token",
+    "performer",
     "reader",
     "services",
     "services_from_environment",
     "triage",
+    "watch",
+    "watched_arrivals",
 ]

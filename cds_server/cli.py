@@ -1,4 +1,4 @@
-"""The command line: ``radcds read | serve | worker | demo | doctor | audit``.
+"""The command line: ``radcds read | serve | worker | demo | doctor | audit | air``.
 
 Exit codes: 0 done; 1 done, but some input could not be read or a delivery was given up; 2 wrong
 usage; 3 refused to start (setting, model, port, folder in use); 4 the audit trail cannot be
@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
+from cds_server.air_command import air
 from cds_server.batch import BatchReport, batch_settings, read_batch
 from cds_server.config import Settings
 from cds_server.demo import Shown, artefact_paths, demonstration
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(air, name="air")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

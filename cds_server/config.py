@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_server.errors import InvalidSettings
 from cds_server.network import is_protected
+from cds_server.watch import Watched
 from cds_server.worklist import Targets
 from fhir_mappers.report_context import DisplayMode, Site
 
@@ -30,6 +32,15 @@ class Environment(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+
+
+class ArchiveAuth(StrEnum):
+    """How this server signs in to a PACS."""
+
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+    AZURE = "azure"
 
 
 class Precision(StrEnum):
@@ -56,15 +67,51 @@ class Settings:
     archive: str = _setting(
         "", "Where images come from: a folder of DICOM files, or the `https://` address of a PACS"
     )
+    archive_auth: ArchiveAuth = _setting(
+        ArchiveAuth.NONE, "How to sign in to the PACS: `none`, `basic`, `bearer` or `azure`"
+    )
+    archive_credentials: Path | None = _setting(
+        None, "File with `user:password` for `basic`, with the token for `bearer`"
+    )
     archive_timeout_s: float = _setting(20.0, "Seconds to wait for an answer of the PACS")
+    archive_largest_mb: int = _setting(512, "Megabytes of the largest object that is fetched")
+    watch_days: float = _setting(
+        3.0, "Days back, by Study Date, that the PACS is watched for new studies; 0 is without end"
+    )
+    watch_modalities: str = _setting(
+        "CR DX CT", "Studies of the PACS that hold none of these modalities are passed over"
+    )
+    settle_s: float = _setting(
+        10.0, "Seconds of quiet before a CT of the PACS is read; radiographs never wait"
+    )
+    pacs_events_token: Path | None = _setting(
+        None, "File with the token (32 characters or more) that a PACS shows with its events"
+    )
+    decoder_memory_mb: int = _setting(768, "Megabytes that opening one image may take")
+    decoder_timeout_s: float = _setting(20.0, "Seconds that opening one image may take")
     poll_interval_s: float = _setting(5.0, "Seconds between two looks for new studies")
     output: Path | None = _setting(
         None, "Folder that gets one subfolder of artefacts per study; none by default"
     )
     oru_folder: Path | None = _setting(None, "Folder that gets each ORU message as a file")
-    result_archive: Path | None = _setting(
-        None, "Folder that gets each DICOM result object, for a PACS that imports files"
+    result_archive: str = _setting(
+        "",
+        "What gets the DICOM result objects: the `https://` address of a PACS, or a folder that a "
+        "PACS imports",
     )
+    result_archive_auth: ArchiveAuth = _setting(
+        ArchiveAuth.NONE, "How to sign in there, where it is another address than `archive`"
+    )
+    result_archive_credentials: Path | None = _setting(None, "Its file of credentials")
+    workitems: str = _setting(
+        "", "Address of a UPS-RS worklist from which work is taken; none by default"
+    )
+    workitems_auth: ArchiveAuth = _setting(ArchiveAuth.NONE, "How to sign in to that worklist")
+    workitems_credentials: Path | None = _setting(None, "Its file of credentials")
+    workitem_station: str = _setting(
+        "RADCDS", "Code of the Scheduled Station Name of the work that is taken"
+    )
+    workitem_station_scheme: str = _setting("99RADCDS", "Coding scheme of that code")
     model: Path | None = _setting(None, "Model bundle to use instead of the one that ships")
     precision: Precision = _setting(
         Precision.F32, "Arithmetic of inference: `f32` (reference) or `f16`"
@@ -133,6 +180,17 @@ class Settings:
         )
 
     @property
+    def watched(self) -> Watched:
+        """Which studies are noticed: of a PACS, a part; of a folder, all at once."""
+        if not is_address(self.archive):
+            return Watched()
+        return Watched(
+            self.watch_days or None,
+            frozenset(self.watch_modalities.upper().replace(",", " ").split()),
+            timedelta(seconds=self.settle_s),
+        )
+
+    @property
     def targets(self) -> Targets:
         """Within how many minutes each class of studies is to be read."""
         return Targets(
@@ -189,6 +247,9 @@ class Settings:
     def _check(self) -> None:
         for name in (
             "archive_timeout_s",
+            "archive_largest_mb",
+            "decoder_memory_mb",
+            "decoder_timeout_s",
             "poll_interval_s",
             "threads",
             "web_workers",
@@ -203,7 +264,11 @@ class Settings:
             if getattr(self, name) <= 0:
                 msg = f"{name} must be above zero"
                 raise InvalidSettings(msg)
+        if min(self.watch_days, self.settle_s) < 0:
+            msg = "watch_days and settle_s must not be below zero"
+            raise InvalidSettings(msg)
         self._check_addresses()
+        self._check_archives()
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -218,9 +283,11 @@ class Settings:
         InvalidSettings
             If one is neither https, nor http on this machine.
         """
-        for name in ("base_url", "ohif_url"):
+        for name in ("base_url", "ohif_url", "workitems", "archive", "result_archive"):
             value = getattr(self, name)
-            if name == "ohif_url" and not value:
+            if name != "base_url" and not value:
+                continue
+            if name.endswith("archive") and not is_address(value):
                 continue
             try:
                 if not is_protected(value) or urlsplit(value).query:
@@ -229,6 +296,31 @@ class Settings:
             except ValueError as error:
                 msg = f"{name} must be an address such as https://radcds.example.org"
                 raise InvalidSettings(msg) from error
+
+    def _check_archives(self) -> None:
+        """Refuse a way of signing in that lacks its credentials, or could not be used.
+
+        Raises
+        ------
+        InvalidSettings
+            If a file is missing, or credentials are for a folder.
+        """
+        if self.workitems and not is_address(self.result_archive):
+            msg = "workitems: set result_archive to the PACS in which the results are to be found"
+            raise InvalidSettings(msg)
+        for name in ("archive", "result_archive", "workitems"):
+            auth, file = getattr(self, f"{name}_auth"), getattr(self, f"{name}_credentials")
+            if auth is not ArchiveAuth.NONE and not is_address(getattr(self, name)):
+                msg = f"{name}_auth: {auth} is for the address of a PACS, and {name} is none"
+                raise InvalidSettings(msg)
+            if auth in {ArchiveAuth.BASIC, ArchiveAuth.BEARER} and file is None:
+                msg = f"{name}_credentials: {auth} needs the file of its credentials"
+                raise InvalidSettings(msg)
+
+
+def is_address(archive: str) -> bool:
+    """Say whether an archive is behind an address, and not a folder."""
+    return archive.startswith(("http://", "https://"))
 
 
 def _parsed(name: str, kind: object, value: object) -> object:

@@ -68,7 +68,7 @@ def demonstration(
         network=_network_file(out, ehr),
         base_url=radcds,
         oru_folder=out / "oru-outbox",
-        result_archive=out / "result-archive",
+        result_archive=str(out / "result-archive"),
     )
     report = read_batch([Path(settings.archive)], settings, progress=progress)
     records = out / "ehr-records.json"

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
 from cds_server.bootstrap import Services
-from cds_server.config import Settings
+from cds_server.config import Settings, is_address
 from cds_server.errors import ArchiveError, CdsServerError, InvalidSettings
 from cds_server.network_file import read_network
 
@@ -63,7 +64,7 @@ def _archive(settings: Settings) -> str:
         If some input cannot be read.
     """
     archive = bootstrap.archive(settings)
-    studies = len(archive.study_uids())
+    studies = len(bootstrap.watched_arrivals(archive, settings))
     if archive.problems:
         first = archive.problems[0]
         msg = (
@@ -113,8 +114,13 @@ def _databases(settings: Settings) -> Iterator[Check]:
 
 
 def _output_folders(settings: Settings) -> Iterator[Check]:
-    for name in ("output", "oru_folder", "result_archive"):
-        folder = getattr(settings, name)
+    results = settings.result_archive
+    folders = {
+        "output": settings.output,
+        "oru_folder": settings.oru_folder,
+        "result_archive": Path(results) if results and not is_address(results) else None,
+    }
+    for name, folder in folders.items():
         if folder is None:
             continue
         nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())

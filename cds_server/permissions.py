@@ -22,6 +22,7 @@ class Permission(StrEnum):
     READ_AUDIT = "audit:read"
     READ_FHIR = "fhir:read"
     CALL_CDS = "cds:call"
+    READ_OPERATIONS = "operations:read"
     END_SESSION = "session:end"
 
 
@@ -32,7 +33,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     Role.RADIOLOGIST: _LOOK | _READER,
     Role.CLINICIAN: _LOOK | {Permission.BREAK_GLASS},
     Role.AUDITOR: frozenset({Permission.READ_WORKLIST, Permission.READ_AUDIT})
-    | {Permission.READ_STUDY, Permission.END_SESSION},
+    | {Permission.READ_STUDY, Permission.READ_OPERATIONS, Permission.END_SESSION},
     Role.SYSTEM: frozenset({Permission.READ_FHIR, Permission.CALL_CDS}),
     Role.OPERATOR: frozenset(Permission) - {Permission.NONE},
 }

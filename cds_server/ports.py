@@ -1,84 +1,16 @@
 """What the story needs of the world, as protocols. Adapters implement them, one technology each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
-from pydicom.dataset import Dataset
-
 from ai_engine.image import Image
-from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Priority
+from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Priority, Reason
 from fhir_mappers.report_context import ReportSet
+from fhir_mappers.selection import Exclusion
 from fhir_mappers.study import Study
-
-
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """An input that cannot be read.
-
-    Parameters
-    ----------
-    path
-        Which file or folder.
-    what
-        What is wrong with it.
-    remedy
-        What to do.
-    """
-
-    path: Path
-    what: str
-    remedy: str
-
-
-class ImageArchive(Protocol):
-    """Where studies are: a PACS, or a folder of DICOM files."""
-
-    @property
-    def problems(self) -> Sequence[FileProblem]:
-        """Every input that cannot be read; a PACS has none, it refused them itself."""
-        ...
-
-    def study_uids(self) -> Sequence[str]:
-        """List the Study Instance UIDs that the archive holds, sorted.
-
-        Raises
-        ------
-        ArchiveUnreachable
-            If it does not answer.
-        """
-        ...
-
-    def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
-        """Give the DICOM JSON (PS3.18 F.2) of each instance of a study, without pixels.
-
-        Raises
-        ------
-        StudyNotFound
-            If the archive has no such study.
-        ArchiveUnreachable
-            If it does not answer.
-        """
-        ...
-
-    def instance(
-        self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
-    ) -> Dataset:
-        """Retrieve one instance with its pixels and file meta information.
-
-        Raises
-        ------
-        InstanceUnreadable
-            If the object is damaged.
-        StudyNotFound
-            If there is no such object.
-        ArchiveUnreachable
-            If the archive does not answer.
-        """
-        ...
 
 
 class StudyState(StrEnum):
@@ -117,6 +49,13 @@ class StoredResult:
     shadow
         Whether the model ran in shadow: its result is recorded, sent to nobody, and changes no
         order.
+    chosen
+        What was read: the sha256 of each file by its SOP Instance UID; empty where it could not be
+        fetched.
+    exclusions
+        What was not read, and why.
+    notes
+        What else is to be known of the choice of images, such as gaps between slices.
     """
 
     result_id: str
@@ -126,6 +65,19 @@ class StoredResult:
     seconds: Mapping[str, float]
     shown_instance_uid: str = ""
     shadow: bool = False
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    exclusions: tuple[Exclusion, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unread(self) -> int:
+        """How many images should have been read and could not be, where others were."""
+        if not self.shown_instance_uid:
+            return 0
+        return sum(
+            isinstance(each.reason, Reason) and each.sop_instance_uid in self.chosen
+            for each in self.exclusions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +99,7 @@ class StudyEntry:
     closed_at
         When a reader gave a verdict, or ``None``.
     superseded
-        Whether a later model version reads the same study.
+        Whether the same study was read again: by a later model version, or with later images.
     withheld
         Whether the viewer may not see what the AI said: the model ran in shadow.
     """
@@ -186,6 +138,29 @@ class StudyEntry:
         return _WORKLIST_ORDER.index(None if isinstance(outcome, NotAnalysed) else outcome.priority)
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryTrouble:
+    """A delivery that does not arrive.
+
+    Parameters
+    ----------
+    result_id, destination
+        What is to go where.
+    says
+        Why not, in words without patient data.
+    since
+        Time of the latest attempt.
+    parked
+        Whether it was given up until a person looks at it.
+    """
+
+    result_id: str
+    destination: str
+    says: str
+    since: datetime
+    parked: bool = False
+
+
 class ResultStore(Protocol):
     """Durable record of studies and results. Every write carries its audit events with it."""
 
@@ -220,6 +195,14 @@ class ResultStore(Protocol):
 
     def mark_delivered(self, result_id: str, destination: str) -> None:
         """Note that a destination acknowledged; the study is published once all of them have."""
+        ...
+
+    def note_trouble(self, trouble: DeliveryTrouble) -> None:
+        """Note that an attempt failed; what is delivered later is in trouble no more."""
+        ...
+
+    def troubles(self) -> Sequence[DeliveryTrouble]:
+        """Give every delivery whose latest attempt failed: those given up first, then by age."""
         ...
 
     def entry(self, result_id: str) -> StudyEntry:
@@ -443,6 +426,11 @@ class Reader(Protocol):
     @property
     def model_card(self) -> dict[str, object]:
         """The model's card."""
+        ...
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Modalities that the model reads (0008,0060), such as ``CR``."""
         ...
 
     def read(self, images: Sequence[Image]) -> Outcome:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cds_server.errors import InstanceUnreadable, ResultNotFound, StudyNotFound
-from cds_server.ports import ImageArchive
+from cds_server.imaging import Decoder, ImageArchive
 from fhir_mappers.dicom_study import study_of
 from fhir_mappers.errors import ImageDeclined, InvalidStudy
-from fhir_mappers.viewer_images import Pixels, ShownImage, ShownSeries, pixels, shown_images
+from fhir_mappers.viewer_images import Pixels, ShownImage, ShownSeries, shown_images
 
 _KEPT_BYTES = 128 * 1024 * 1024
 _KEPT_LISTS = 64
@@ -41,12 +41,15 @@ class ArchiveImages:
     ----------
     archive
         Where images are; ``None`` where the settings name none.
+    decoder
+        Opens them.
     timezone
         IANA zone of studies without offset.
     """
 
-    def __init__(self, archive: ImageArchive | None, *, timezone: str) -> None:
+    def __init__(self, archive: ImageArchive | None, decoder: Decoder, *, timezone: str) -> None:
         self._archive = archive
+        self._decoder = decoder
         self._timezone = timezone
         self._lists: _Kept[StudyImages] = _Kept(_KEPT_LISTS, lambda _: 1)
         self._pixels: _Kept[Pixels] = _Kept(_KEPT_BYTES, lambda each: len(each.stored))
@@ -102,11 +105,7 @@ class ArchiveImages:
     def _listed(self, study_instance_uid: str) -> StudyImages:
         archive = self._asked()
         try:
-            try:
-                metadata = archive.metadata(study_instance_uid)
-            except StudyNotFound:
-                archive.study_uids()
-                metadata = archive.metadata(study_instance_uid)
+            metadata = archive.metadata(study_instance_uid)
             study = study_of(metadata, timezone=self._timezone)
         except (StudyNotFound, InvalidStudy) as error:
             msg = "the archive does not have the images of this study"
@@ -119,10 +118,10 @@ class ArchiveImages:
 
     def _decoded(self, study_instance_uid: str, image: ShownImage) -> Pixels:
         try:
-            dataset = self._asked().instance(
+            instance = self._asked().instance(
                 study_instance_uid, image.series_instance_uid, image.sop_instance_uid
             )
-            return pixels(dataset, image.frame)
+            return self._decoder.pixels(instance, image.frame)
         except (StudyNotFound, InstanceUnreadable) as error:
             msg = "the archive cannot give this image"
             raise ImagesUnavailable(msg) from error

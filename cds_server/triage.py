@@ -2,59 +2,61 @@
 
 ::
 
-    notice ─► audit ─► fetch ─► read ─► store ─► one queued delivery per destination
-              (no audit, no images)     (result, report set and audit leaf in one transaction)
+    notice ─► audit ─► fetch ─► open ─► read ─► store ─► one queued delivery per destination
+      ▲       (no audit,      (in a sandbox)   (result, report set and audit leaf
+      │        no images)                       in one transaction)
+      └── images that come late: read again, and the later result supersedes the earlier
 
 Durable: DBOS keeps where each study stands. A worker that is killed at any point and started again
 finishes every study, and publishes under the same identifiers, because all of them derive from the
 study and the model. Workflows carry opaque identifiers only, never patient data.
 """
 
-import time
+import itertools
+import math
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
-from pydicom.dataset import Dataset
 
-from ai_engine.errors import AiEngineError
-from ai_engine.image import Image
 from ai_engine.result import NotAnalysed, Outcome, Reason, TriageResult
+from cds_server.arrivals import Arrived
 from cds_server.errors import (
     ArchiveUnreachable,
     AuditUnavailable,
     DeliveryFailed,
     DeliveryRefused,
-    InstanceUnreadable,
-    StudyNotFound,
+    ResultNotFound,
 )
+from cds_server.imaging import Decoder, ImageArchive
 from cds_server.ports import (
     AuditTrail,
     Clock,
+    DeliveryTrouble,
     Destination,
-    ImageArchive,
     Reader,
     ResultStore,
     StoredResult,
-    StudyState,
+    StudyEntry,
 )
+from cds_server.reading import Reading, StudyReader
 from fhir_mappers.audit_event import AuditFact, AuditKind, OutcomeCode, audit_event
-from fhir_mappers.dicom_study import study_of, unidentified_study
-from fhir_mappers.errors import ImageDeclined, InvalidStudy
+from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.overlay import original_png
-from fhir_mappers.pixels import image
-from fhir_mappers.report_context import ReportContext, Site
+from fhir_mappers.report_context import Predecessor, ReportContext, Site
 from fhir_mappers.report_set import report_set
-from fhir_mappers.selection import select_images
-from fhir_mappers.study import Study
+from fhir_mappers.selection import Exclusion
 
 READ_QUEUE = "read"
 PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0, *([900.0] * 96))
 """With a destination, about a day: quick at first, then every quarter of an hour."""
-_READING_PATIENCE = 7
+_READING_PATIENCE_S, _READING_WAIT_S = 1283.0, 10.0
+_SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=0.5), timedelta(minutes=1)
 
 _ACTOR = "radcds"
 _GAVE_UP = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -74,30 +76,6 @@ class ParkedDelivery:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What reading gave: the outcome, and what it rests on where there is an image."""
-
-    study: Study
-    outcome: Outcome
-    source: Dataset | None
-    image: Image | None
-
-
-class _Stopwatch:
-    """Seconds spent in each named part, adding up."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.monotonic()
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last lap towards ``part``."""
-        now = time.monotonic()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
-        self._since = now
-
-
 @DBOS.dbos_class("Triage")
 class Triage(DBOSConfiguredInstance):
     """Reads studies and delivers their results.
@@ -106,6 +84,8 @@ class Triage(DBOSConfiguredInstance):
     ----------
     archive
         Where images come from.
+    decoder
+        Opens them.
     reader
         The AI engine.
     store
@@ -132,6 +112,7 @@ class Triage(DBOSConfiguredInstance):
         self,
         *,
         archive: ImageArchive,
+        decoder: Decoder,
         reader: Reader,
         store: ResultStore,
         trail: AuditTrail,
@@ -144,7 +125,7 @@ class Triage(DBOSConfiguredInstance):
         name: str = "radcds",
     ) -> None:
         super().__init__(name)
-        self._archive = archive
+        self._reading = StudyReader(archive, decoder, reader, timezone=site.timezone)
         self._reader = reader
         self._store = store
         self._trail = trail
@@ -169,16 +150,78 @@ class Triage(DBOSConfiguredInstance):
 
     # ── 1. A study is noticed ────────────────────────────────────────────────────────────────────
 
-    def notice(self, study_instance_uid: str) -> str:
+    def notice(self, study_instance_uid: str, revision: int = 1) -> str:
         """Queue a study that arrived, once per model version, and give the id of its result.
 
         Durable when it returns. Noticing the same study again changes nothing.
         """
-        identifier = result_id(study_instance_uid, self._reader.model.sha256)
+        identifier = result_id(study_instance_uid, self._reader.model.sha256, revision)
         self._store.notice(identifier, study_instance_uid, self._clock.now())
         with SetWorkflowID(f"read-{identifier}"):
             DBOS.enqueue_workflow(READ_QUEUE, self.read_study, identifier)
         return identifier
+
+    def arrived(self, arrived: Arrived) -> timedelta | None:
+        """Read a study that arrived or changed; one that was read, only if its images are others.
+
+        Our own results are no images, so they never cause another reading.
+
+        Returns
+        -------
+        timedelta | None
+            After which to ask again, while an earlier reading is under way.
+
+        Raises
+        ------
+        ArchiveUnreachable
+            If the archive does not answer.
+        AuditUnavailable
+            If the audit trail does not.
+        """
+        study_instance_uid = arrived.study_instance_uid
+        readings = self._readings(study_instance_uid)
+        if not readings:
+            self.notice(study_instance_uid)
+            return None
+        latest = readings[-1].result
+        if latest is None:
+            self.notice(study_instance_uid, len(readings))
+            waited = self._clock.now() - readings[-1].noticed_at
+            return min(max(waited / 2, _SHORTEST_WAIT), _LONGEST_WAIT)
+        if not arrived.in_place and arrived.instances in self._explained(latest):
+            return None
+        self._record(AuditKind.READ_STUDY, latest.result_id, study_instance_uid)
+        if self._reading.differs(study_instance_uid, latest.chosen, contents=arrived.in_place):
+            self.notice(study_instance_uid, len(readings) + 1)
+        return None
+
+    def settle(self, arrived: Arrived) -> str:
+        """Read a study as ``arrived`` does, and give the id of its latest result."""
+        self.arrived(arrived)
+        return self._readings(arrived.study_instance_uid)[-1].result_id
+
+    def requested(self, study_instance_uid: str) -> str:
+        """Read a study that somebody asks for, unless it was, and give the id of its result."""
+        readings = self._readings(study_instance_uid)
+        if readings and readings[-1].result is not None:
+            return readings[-1].result_id
+        return self.notice(study_instance_uid, max(len(readings), 1))
+
+    def _explained(self, read: StoredResult) -> tuple[int, int]:
+        """Give how many instances a study holds when nothing, or our own objects, were added."""
+        own = self._store.artefacts(read.result_id).dicom
+        return read.study.number_of_instances, read.study.number_of_instances + len(own)
+
+    def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
+        """Give the readings of a study under this model, the latest last."""
+        found: list[StudyEntry] = []
+        for revision in itertools.count(1):
+            identifier = result_id(study_instance_uid, self._reader.model.sha256, revision)
+            try:
+                found.append(self._store.entry(identifier))
+            except ResultNotFound:
+                break
+        return found
 
     # ── 2. It is read, and its deliveries are queued ─────────────────────────────────────────────
 
@@ -193,7 +236,7 @@ class Triage(DBOSConfiguredInstance):
         AuditUnavailable
             If the audit trail did.
         """
-        patience_s = self._patience_s[:_READING_PATIENCE]
+        patience_s = _while_reading(self._patience_s)
         self._queue_deliveries(
             identifier, self._patiently(patience_s, self._read_and_store, identifier)
         )
@@ -215,10 +258,13 @@ class Triage(DBOSConfiguredInstance):
         """
         entry = self._store.entry(identifier)
         if entry.result is None:
-            stopwatch = _Stopwatch()
+            began = self._clock.now()
             with self._noting_audit_trouble():
-                reading = self._read(identifier, entry.study_instance_uid, stopwatch)
-                self._publishable(identifier, reading, stopwatch)
+                self._record(AuditKind.READ_STUDY, identifier, entry.study_instance_uid)
+                reading = self._reading.read(
+                    entry.study_instance_uid, lambda state: self._store.progress(identifier, state)
+                )
+                self._publishable(identifier, reading, began)
             entry = self._store.entry(identifier)
         study = entry.result.study if entry.result else None
         accession_number = study.accession_number if study else ""
@@ -227,46 +273,7 @@ class Triage(DBOSConfiguredInstance):
         )
         return str(uuid.uuid5(uuid.UUID(int=0), ordered_by))
 
-    def _read(self, identifier: str, study_instance_uid: str, stopwatch: _Stopwatch) -> _Reading:
-        """Audit, then fetch the images that the model needs, then read them."""
-        self._record(AuditKind.READ_STUDY, identifier, study_instance_uid)
-        self._store.progress(identifier, StudyState.FETCHING)
-        try:
-            metadata = self._archive.metadata(study_instance_uid)
-            study = study_of(metadata, timezone=self._site.timezone)
-        except (StudyNotFound, InvalidStudy) as error:
-            declined = NotAnalysed(Reason.UNREADABLE, str(error), self._reader.model)
-            return _Reading(unidentified_study(study_instance_uid), declined, None, None)
-        selection = select_images(study)
-        sources: list[Dataset] = []
-        images: list[Image] = []
-        refusal: NotAnalysed | None = None
-        stopwatch.lap("fetch")
-        for chosen in selection.chosen:
-            try:
-                source = self._archive.instance(
-                    study_instance_uid, chosen.series_instance_uid, chosen.sop_instance_uid
-                )
-                stopwatch.lap("fetch")
-                images.append(image(source))
-                sources.append(source)
-            except (InstanceUnreadable, StudyNotFound) as error:
-                refusal = refusal or NotAnalysed(Reason.UNREADABLE, str(error))
-            except ImageDeclined as error:
-                refusal = refusal or error.outcome
-            stopwatch.lap("decode")
-        if not images:
-            return _Reading(study, refusal or selection.declined(), None, None)
-        self._store.progress(identifier, StudyState.ANALYSING)
-        try:
-            outcome = self._reader.read(images)
-        except AiEngineError as error:
-            outcome = NotAnalysed(Reason.MODEL_FAILED, str(error), self._reader.model)
-        stopwatch.lap("infer")
-        shown = outcome.image_index if isinstance(outcome, TriageResult) else 0
-        return _Reading(study, outcome, sources[shown], images[shown])
-
-    def _publishable(self, identifier: str, reading: _Reading, stopwatch: _Stopwatch) -> None:
+    def _publishable(self, identifier: str, reading: Reading, began: datetime) -> None:
         """Make the report set and store everything with the audit leaf in one transaction."""
         stored_at = self._clock.now()
         context = ReportContext(
@@ -276,6 +283,9 @@ class Triage(DBOSConfiguredInstance):
             issued=stored_at,
             software_version=self._software_version,
             model_card=self._reader.model_card,
+            began=began,
+            predecessor=self._predecessor(identifier, reading.study.study_instance_uid),
+            unread=reading.unread,
         )
         artefacts = report_set(
             reading.study,
@@ -285,15 +295,18 @@ class Triage(DBOSConfiguredInstance):
             image=reading.image,
         )
         original = original_png(reading.image) if reading.image else None
-        stopwatch.lap("report")
+        reading.stopwatch.lap("report")
         result = StoredResult(
             identifier,
             reading.study,
             reading.outcome,
             stored_at,
-            stopwatch.seconds,
-            str(reading.source.SOPInstanceUID) if reading.source else "",
+            reading.stopwatch.seconds,
+            str(reading.source.SOPInstanceUID) if reading.source and reading.image else "",
             self._shadow,
+            reading.sha256,
+            reading.exclusions,
+            reading.notes,
         )
         fact = AuditFact(
             kind=AuditKind.ANALYSE,
@@ -308,6 +321,10 @@ class Triage(DBOSConfiguredInstance):
             outcome_text=_in_words(reading.outcome),
             detail=_model_detail(result, self._reader),
         )
+        if reading.exclusions:
+            fact = replace(fact, detail={**fact.detail, "not-read": _excluded(reading.exclusions)})
+        if reading.notes:
+            fact = replace(fact, detail={**fact.detail, "notes": " ".join(reading.notes)})
         self._store.save(
             result,
             artefacts,
@@ -315,6 +332,14 @@ class Triage(DBOSConfiguredInstance):
             audit_events=[audit_event(fact, self._site)],
             destinations=tuple(self._destinations),
         )
+
+    def _predecessor(self, identifier: str, study_instance_uid: str) -> Predecessor | None:
+        """Give what the result supersedes: the latest earlier one of the study that was sent."""
+        for entry in self._store.entries_of_study(study_instance_uid):
+            if entry.result_id != identifier and entry.result and not entry.shadow:
+                artefacts = self._store.artefacts(entry.result_id)
+                return Predecessor(entry.result_id, artefacts.dicom.get("report.dcm"))
+        return None
 
     # ── 3. It is delivered to each destination ───────────────────────────────────────────────────
 
@@ -330,7 +355,7 @@ class Triage(DBOSConfiguredInstance):
         self._patiently(self._patience_s, self._deliver, identifier, destination)
 
     def _patiently(
-        self, patience_s: Sequence[float], step: Callable[..., str], *arguments: str
+        self, patience_s: Iterable[float], step: Callable[..., str], *arguments: str
     ) -> str:
         """Run a step; while it may still work, run it again after each wait.
 
@@ -356,6 +381,8 @@ class Triage(DBOSConfiguredInstance):
         ------
         DeliveryRefused
             If there is no stored result to deliver.
+        DeliveryFailed
+            If the destination did not accept it; that is noted.
         """
         entry = self._store.entry(identifier)
         if entry.result is None:
@@ -365,9 +392,27 @@ class Triage(DBOSConfiguredInstance):
             self._record(
                 AuditKind.DELIVER, identifier, entry.study_instance_uid, destination=destination
             )
-            self._destinations[destination].deliver(entry.result, self._store.artefacts(identifier))
+            try:
+                self._destinations[destination].deliver(
+                    entry.result, self._store.artefacts(identifier)
+                )
+            except DeliveryFailed as error:
+                self._note_trouble(entry, destination, str(error))
+                raise
             self._store.mark_delivered(identifier, destination)
         return destination
+
+    def _note_trouble(self, entry: StudyEntry, destination: str, says: str) -> None:
+        """Keep that an attempt failed where operators and auditors see it."""
+        now = self._clock.now()
+        self._store.note_trouble(DeliveryTrouble(entry.result_id, destination, says, now))
+        self._record(
+            AuditKind.DELIVER,
+            entry.result_id,
+            entry.study_instance_uid,
+            destination=destination,
+            failure=says,
+        )
 
     @contextmanager
     def _noting_audit_trouble(self) -> Iterator[None]:
@@ -385,7 +430,13 @@ class Triage(DBOSConfiguredInstance):
             raise
 
     def _record(
-        self, kind: AuditKind, identifier: str, study_instance_uid: str, destination: str = ""
+        self,
+        kind: AuditKind,
+        identifier: str,
+        study_instance_uid: str,
+        *,
+        destination: str = "",
+        failure: str = "",
     ) -> None:
         fact = AuditFact(
             kind=kind,
@@ -394,6 +445,8 @@ class Triage(DBOSConfiguredInstance):
             address=self._site.base_url,
             study_instance_uid=study_instance_uid,
             result_id=identifier,
+            outcome_code="8" if failure else "0",
+            outcome_text=failure,
             detail={"destination": destination} if destination else {},
         )
         self._trail.record([audit_event(fact, self._site)])
@@ -420,10 +473,23 @@ class Triage(DBOSConfiguredInstance):
                 self._reader.model,
             )
             unknown = unidentified_study(entry.study_instance_uid)
-            self._publishable(identifier, _Reading(unknown, failed, None, None), _Stopwatch())
+            self._publishable(identifier, Reading(unknown, failed), self._clock.now())
             self._queue_deliveries(identifier, identifier)
             explained.append(identifier)
         return explained
+
+    def note_parked(self) -> Sequence[ParkedDelivery]:
+        """Keep which deliveries were given up, for whoever operates the server."""
+        parked = self.parked()
+        known = {(t.result_id, t.destination) for t in self._store.troubles() if t.parked}
+        for each in parked:
+            if (each.result_id, each.destination) not in known:
+                self._store.note_trouble(
+                    DeliveryTrouble(
+                        each.result_id, each.destination, each.why, self._clock.now(), parked=True
+                    )
+                )
+        return parked
 
     def parked(self) -> Sequence[ParkedDelivery]:
         """List the deliveries that were given up; each waits for ``retry``."""
@@ -439,6 +505,22 @@ class Triage(DBOSConfiguredInstance):
     def retry(self, parked: ParkedDelivery) -> None:
         """Try a parked delivery again, with the same bytes."""
         DBOS.rewind_workflow(f"deliver-{parked.destination}-{parked.result_id}")
+
+
+def _excluded(exclusions: Sequence[Exclusion]) -> str:
+    """Say how many instances were not read for which reason."""
+    counted = Counter(each.reason.value for each in exclusions)
+    return " ".join(f"{reason}={number}" for reason, number in sorted(counted.items()))
+
+
+def _while_reading(patience_s: Sequence[float]) -> Iterator[float]:
+    """Wait for an archive in short steps: who waits holds a place, and others queue behind."""
+    waited_s = 0.0
+    for wait_s in patience_s:
+        for _ in range(math.ceil(wait_s / _READING_WAIT_S)):
+            if waited_s < _READING_PATIENCE_S:
+                waited_s += min(wait_s, _READING_WAIT_S)
+                yield min(wait_s, _READING_WAIT_S)
 
 
 def _audit_outcome(outcome: Outcome) -> OutcomeCode:

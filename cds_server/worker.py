@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -12,10 +13,13 @@ from cds_server.bootstrap import Services
 from cds_server.config import Settings
 from cds_server.durable import running
 from cds_server.errors import ArchiveUnreachable
-from cds_server.ports import FileProblem
+from cds_server.imaging import FileProblem
+from cds_server.workitems import Happening, Performer, Step
+
+_LOOK_EVERY_S = 0.05
 
 
-def work(settings: Settings, *, stop: threading.Event, noticed: Callable[[int], None]) -> None:
+def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], None]) -> None:
     """Watch the archive and read what arrives, until told to stop.
 
     Parameters
@@ -24,8 +28,8 @@ def work(settings: Settings, *, stop: threading.Event, noticed: Callable[[int], 
         Of the server.
     stop
         Set to end.
-    noticed
-        Told the number of studies known after each look.
+    looked
+        Told, after each look, how many studies were due.
 
     Raises
     ------
@@ -38,29 +42,51 @@ def work(settings: Settings, *, stop: threading.Event, noticed: Callable[[int], 
     """
     log = structlog.get_logger("radcds.worker")
     services = bootstrap.services(settings)
-    archive = bootstrap.archive(settings)
+    archive = services.archive or bootstrap.archive(settings)
+    reader = bootstrap.reader(settings)
     destinations = bootstrap.destinations(services)
-    triage = bootstrap.triage(
-        services, archive=archive, reader=bootstrap.reader(settings), destinations=destinations
-    )
-    with running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=0.25):
+    triage = bootstrap.triage(services, archive=archive, reader=reader, destinations=destinations)
+    performer = bootstrap.performer(services, triage)
+    watch = bootstrap.watch(services, archive=archive, look=triage.arrived, model=reader.model)
+    with running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S):
         log.info("worker started", destinations=triage.destination_names)
-        seen: set[str] = set()
+        watch.renew()
         told: frozenset[FileProblem] = frozenset()
+        told_work: frozenset[Happening] = frozenset()
+        asks_at = time.monotonic()
         while not stop.is_set():
-            try:
-                for study_instance_uid in archive.study_uids():
-                    if study_instance_uid not in seen:
-                        triage.notice(study_instance_uid)
-                        seen.add(study_instance_uid)
-            except ArchiveUnreachable as error:
-                log.warning("archive does not answer", error=str(error))
-            told = _tell_problems(archive.problems, told, services, log)
-            for result_id in triage.explain_failures():
-                log.error("processing given up", result_id=result_id)
-            noticed(len(seen))
-            stop.wait(settings.poll_interval_s)
+            if time.monotonic() >= asks_at:
+                try:
+                    watch.ask()
+                except ArchiveUnreachable as error:
+                    log.warning("archive does not answer", error=str(error))
+                told = _tell_problems(archive.problems, told, services, log)
+                for result_id in triage.explain_failures():
+                    log.error("processing given up", result_id=result_id)
+                triage.note_parked()
+                told_work = _perform(performer, told_work, services, log)
+                asks_at = time.monotonic() + settings.poll_interval_s
+            looked(watch.look())
+            stop.wait(_LOOK_EVERY_S)
         log.info("worker stopped")
+
+
+def _perform(
+    performer: Performer | None,
+    told: frozenset[Happening],
+    services: Services,
+    log: structlog.typing.FilteringBoundLogger,
+) -> frozenset[Happening]:
+    """Go on with the work of the worklist; log what is new, and note whether it answers."""
+    if performer is None:
+        return told
+    happened = performer.look()
+    silent = [each.says for each in happened if each.step is Step.TROUBLE and not each.workitem_uid]
+    services.operations.note("worklist", "; ".join(silent))
+    for each in happened:
+        if each not in told:
+            log.info("workitem", step=each.step.value, workitem=each.workitem_uid, says=each.says)
+    return frozenset(each for each in happened if each.step is Step.TROUBLE)
 
 
 def _tell_problems(
@@ -94,4 +120,4 @@ def work_until_signalled(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    work(settings, stop=stop, noticed=lambda _: None)
+    work(settings, stop=stop, looked=lambda _: None)

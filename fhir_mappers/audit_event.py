@@ -12,6 +12,7 @@ FEEDBACK       C       create       the viewer, 110153       radcds, 110152
 SIGN_IN        E       110122       the viewer, 110153       radcds, 110152
 SIGN_OUT       E       110123       the viewer, 110153       radcds, 110152
 BREAK_GLASS    E       110127       the viewer, 110153       radcds, 110152
+OPERATION      E       component    the part of the server   radcds, 110152
 =============  ======  ===========  =======================  ============================
 
 110153 is the source of the data moved, 110152 their destination.
@@ -67,6 +68,7 @@ class AuditKind(StrEnum):
     SIGN_IN = "sign in"
     SIGN_OUT = "sign out"
     BREAK_GLASS = "break glass"
+    OPERATION = "operation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,10 @@ _SECURITY = {
     ),
 }
 _ACTIONS = {AuditKind.ANALYSE: "C", AuditKind.FEEDBACK: "C"} | dict.fromkeys(
-    (AuditKind.QUERY, *_SECURITY), "E"
+    (AuditKind.QUERY, AuditKind.OPERATION, *_SECURITY), "E"
 )
+_ACTIVITY = {"system": codes.DCM, "code": "110100", "display": "Application Activity"}
+_NO_PROFILE = frozenset({*_SECURITY, AuditKind.OPERATION})
 
 
 def audit_event(fact: AuditFact, site: Site) -> bytes:
@@ -142,7 +146,7 @@ def audit_event(fact: AuditFact, site: Site) -> bytes:
 
 def _event(fact: AuditFact, site: Site) -> dict[str, object]:
     event: dict[str, object] = {"resourceType": "AuditEvent"}
-    if fact.outcome_code == "0" and fact.kind not in _SECURITY:
+    if fact.outcome_code == "0" and fact.kind not in _NO_PROFILE:
         event["meta"] = {"profile": [_profile(fact)]}
     event["type"] = _type(fact.kind)
     event["subtype"] = [_subtype(fact.kind)]
@@ -177,6 +181,8 @@ def _type(kind: AuditKind) -> dict[str, str]:
         return {"system": codes.DCM, "code": "110106", "display": "Export"}
     if security := _SECURITY.get(kind):
         return {"system": codes.DCM, "code": security.code, "display": security.display}
+    if kind is AuditKind.OPERATION:
+        return _ACTIVITY
     return {
         "system": f"{codes.HL7_BASE}/audit-event-type",
         "code": "rest",
@@ -190,6 +196,8 @@ def _subtype(kind: AuditKind) -> dict[str, str]:
     if security := _SECURITY.get(kind):
         display = security.subtype_display
         return {"system": codes.DCM, "code": security.subtype, "display": display}
+    if kind is AuditKind.OPERATION:
+        return {"system": "urn:radcds:audit", "code": "component"}
     created = {AuditKind.ANALYSE: "create", AuditKind.FEEDBACK: "create"}
     verb = (created | {AuditKind.QUERY: "search"}).get(kind, "read")
     return {"system": _RESTFUL, "code": verb}
@@ -205,7 +213,7 @@ def _agents(fact: AuditFact, site: Site) -> list[dict[str, object]]:
             return [_in_role(radcds, _DESTINATION), _in_role(partner, _SOURCE)]
         case AuditKind.DELIVER:
             return [_in_role(radcds, _SOURCE), _in_role(partner, _DESTINATION)]
-        case AuditKind.ANALYSE:
+        case AuditKind.ANALYSE | AuditKind.OPERATION:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION)]
         case AuditKind.VIEW_RESULT:
             return [_in_role(partner, _DESTINATION), _in_role(radcds, _SOURCE), _user(fact)]
@@ -218,6 +226,7 @@ def _other_party(fact: AuditFact) -> str:
         AuditKind.READ_STUDY: "image archive",
         AuditKind.DELIVER: fact.detail.get("destination", "destination"),
         AuditKind.ANALYSE: fact.detail.get("model", "AI engine"),
+        AuditKind.OPERATION: fact.detail.get("component", "server"),
     }.get(fact.kind, fact.client or fact.user)
 
 
@@ -261,6 +270,9 @@ def _entities(fact: AuditFact, site: Site) -> list[dict[str, object]]:
     if fact.kind is AuditKind.QUERY:
         query = base64.b64encode(fact.query.encode()).decode("ascii")
         entities.append({**_entity_kind("2", "24"), "query": query})
+    elif fact.kind is AuditKind.OPERATION:
+        part = {"display": fact.detail.get("component", "server")}
+        entities.append({"what": part, **_entity_kind("4", "20"), **_detail(fact)})
     elif fact.kind in {AuditKind.SIGN_IN, AuditKind.SIGN_OUT}:
         session = {"display": "session of a person"}
         entities.append({"what": session, **_entity_kind("4", "20"), **_detail(fact)})

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the Debian packages whose program is missing: python3-venv, chromium, nodejs, orthanc.
+# Install the Debian packages whose program is missing.
 set -euo pipefail
 missing=()
 for package in "$@"; do
@@ -7,6 +7,8 @@ for package in "$@"; do
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv) ;;
     chromium) command -v chromium >/dev/null || missing+=(chromium) ;;
     orthanc) command -v Orthanc >/dev/null || missing+=(orthanc orthanc-dicomweb) ;;
+    openjph-tools) command -v ojph_compress >/dev/null || missing+=(openjph-tools) ;;
+    dcmtk) command -v storescu >/dev/null || missing+=(dcmtk) ;;
     nodejs) { command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm) ;;
     *) echo "unknown package: $package" >&2; exit 2 ;;
   esac

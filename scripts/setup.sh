@@ -9,7 +9,7 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   exit 1
 fi
 if [ "$kind" = dev ]; then
-  scripts/install_system.sh python3-venv chromium nodejs orthanc
+  scripts/install_system.sh python3-venv chromium nodejs orthanc dcmtk openjph-tools
 else
   scripts/install_system.sh python3-venv
 fi
@@ -17,7 +17,7 @@ fi
 echo "Installing radcds ($kind) into .venv, the first time takes a few minutes …"
 case "$kind" in
   serve) .venv/bin/python -m pip install --quiet --editable '.[demo]' ;;
-  dev) .venv/bin/python -m pip install --quiet --editable '.[torch,dev]' ;;
+  dev) .venv/bin/python -m pip install --quiet --editable '.[torch,azure,dev]' ;;
   *) echo "unknown kind: $kind" >&2; exit 2 ;;
 esac
 touch ".venv/$kind.stamp"

@@ -25,7 +25,7 @@ from cds_server.web.doors import session, viewer
 from cds_server.web.problems import BadRequest
 from cds_server.worklist import Show, WorklistPage, WorklistQuery
 from fhir_mappers import codes
-from fhir_mappers.report_context import DisplayMode
+from fhir_mappers.report_context import DICOM_FILES, DisplayMode
 from fhir_mappers.viewer_images import CT_WINDOWS, Pixels
 from fhir_mappers.wording import explained_finding
 from smart_app.launching import ehr_name
@@ -40,8 +40,7 @@ _ARTEFACTS = {
     "oru.hl7": "text/plain; charset=utf-8",
     "original.png": "image/png",
     "overlay.png": "image/png",
-    "secondary-capture.dcm": "application/dicom",
-}
+} | dict.fromkeys(DICOM_FILES, "application/dicom")
 
 
 class StudyPages:

@@ -14,7 +14,7 @@ from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.session import Session
 from fhir_mappers import codes
 from fhir_mappers.report_context import DisplayMode, Site
-from fhir_mappers.wording import explained_finding, figures, headline
+from fhir_mappers.wording import explained_finding, figures, headline, incomplete
 
 _MINUTE_S, _HOUR_MIN, _LONG_H, _DAY_H = 60, 60, 10, 48
 
@@ -39,7 +39,7 @@ _BADGES = {
     "analysing": Badge("Analysing", "…", "queued"),
     "late": Badge("Late: read before the AI result came", "◷", "late"),
     "shadow": Badge("Read in shadow", "◌", "queued"),
-    "superseded": Badge("Superseded by a later model version", "⇢", "superseded"),
+    "superseded": Badge("Superseded by a later result", "⇢", "superseded"),
 }
 RANKS = {"urgent": 0, "flagged": 1, "declined": 2, "failed": 2, "normal": 3, "queued": 4}
 """Style of a badge → ``StudyEntry.rank``."""
@@ -54,6 +54,7 @@ class SessionView:
     ehr: str
     can_review: bool
     can_see_worklist: bool
+    can_see_operations: bool
     can_see_audit: bool
     patient_bound: bool
 
@@ -192,6 +193,7 @@ def session_view(session: Session, ehr: str) -> SessionView:
         ehr=ehr,
         can_review=may(session.role, Permission.WRITE_VERDICT),
         can_see_worklist=may(session.role, Permission.READ_WORKLIST) and not bound,
+        can_see_operations=may(session.role, Permission.READ_OPERATIONS) and not bound,
         can_see_audit=may(session.role, Permission.READ_AUDIT),
         patient_bound=bound,
     )
@@ -291,6 +293,7 @@ def _badge(entry: StudyEntry) -> tuple[Badge, str]:
         return badge, "A model runs in shadow here. What it said is recorded and not shown."
     outcome = entry.result.outcome
     says = outcome.detail if isinstance(outcome, NotAnalysed) else headline(outcome)
+    says = " ".join([says, *incomplete(entry.result.unread)])
     return badge, f"In shadow: {says}" if entry.shadow else says
 
 

@@ -43,10 +43,13 @@ ROUTES = (
     Route("GET", f"{_STUDY}/artefacts/<name>", _SESSION, Permission.READ_STUDY, "read"),
     Route("POST", f"{_STUDY}/verdict", _SESSION, Permission.WRITE_VERDICT, "create"),
     Route("POST", f"{_STUDY}/break-glass", _SESSION, Permission.BREAK_GLASS, "110127"),
+    Route("GET", "/app/<handle>/operations", _SESSION, Permission.READ_OPERATIONS, "search"),
     # CDS Hooks
     Route("GET", "/cds-services", _CDS, Permission.CALL_CDS),
     Route("POST", "/cds-services/<service_id>", _CDS, Permission.CALL_CDS, "search"),
     Route("POST", "/cds-services/<service_id>/feedback", _CDS, Permission.CALL_CDS, "create"),
+    # What the PACS tells
+    Route("POST", "/pacs/events", Door.PACS),
     # FHIR
     Route("GET", "/fhir/<resource_type>/<resource_id>", _BEARER, Permission.READ_FHIR, "search"),
     Route("GET", "/fhir/<resource_type>", _BEARER, Permission.READ_FHIR, "search"),

@@ -7,7 +7,9 @@ from flask import Flask
 
 from cds_server.app import create_app
 from cds_server.bootstrap import Services
+from cds_server.web.pacs_events import pacs_events
 from smart_app.launching import Launching
+from smart_app.operations import operations
 from smart_app.pages import StudyPages, pages
 from smart_app.rendering import error_page
 from smart_app.routes import ROUTES
@@ -52,7 +54,12 @@ def web_application(services: Services) -> Flask:
         keys=services.keys,
         network=services.network,
         readiness=services.readiness,
-        pages=[sign_in(ways_in), pages(shown)],
+        events=pacs_events(services.arrivals, watched=settings.watched, clock=services.clock),
+        pages=[
+            sign_in(ways_in),
+            pages(shown),
+            operations(services.operations_access, shown.around),
+        ],
         page_of=error_page,
         software_version=version("radcds"),
     )

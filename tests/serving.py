@@ -1,5 +1,6 @@
 """A web application over stand-ins, for tests."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,12 @@ from cds_server.adapters.in_memory import (
     InMemoryResultStore,
     InMemorySessionStore,
 )
+from cds_server.adapters.in_process_decoder import InProcessDecoder
+from cds_server.adapters.sql_arrival_store import SqlArrivalStore
+from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
 from cds_server.adapters.sql_schema import open_engine
+from cds_server.adapters.token_file import TokenFile
 from cds_server.app import create_app
 from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
@@ -36,21 +41,27 @@ from cds_server.oauth.access_tokens import AccessTokens
 from cds_server.oauth.client_token import ClientTokens
 from cds_server.oauth.signing_keys import KeyRing
 from cds_server.oauth.smart_client import SmartClient
+from cds_server.operations import Operations
+from cds_server.operations_access import OperationsAccess
 from cds_server.ports import Clock, StoredResult
 from cds_server.sessions import Limits, Person, Sessions
 from cds_server.study_images import ArchiveImages
 from cds_server.viewer import PatientScope
+from cds_server.watch import Watched
 from cds_server.web.doors import Keys, cookie_name
+from cds_server.web.pacs_events import pacs_events
 from cds_server.worklist import Placing
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import DisplayMode, ReportContext
 from fhir_mappers.report_set import report_set
 from smart_app.launching import Launching
+from smart_app.operations import operations
 from smart_app.pages import StudyPages, pages
 from smart_app.rendering import error_page
 from smart_app.routes import ROUTES
 from smart_app.sign_in import WaysIn, sign_in
 
+PACS = Watched(3.0, frozenset({"CR", "DX", "CT"}), timedelta(seconds=10))
 TOKEN = "the token that radcds serve printed"  # noqa: S105 - of tests
 SIGNING = {
     "ES384": ECKey.generate_key("P-384"),
@@ -119,7 +130,9 @@ class Serving:
         self.store = InMemoryResultStore(self.trail, Placing(network))
         self.feedback = InMemoryFeedbackStore(self.store)
         self.session_store = InMemorySessionStore(self.trail)
-        self.repository = SqlFhirRepository(open_engine(folder / "radcds.sqlite"))
+        engine = open_engine(folder / "radcds.sqlite")
+        self.repository = SqlFhirRepository(engine)
+        self.arrivals = SqlArrivalStore(engine)
         self.archive = archive or InMemoryArchive()
         self.site = dataclasses.replace(example_site(mode), base_url=base_url)
         self.checks = {"database": "ok"}
@@ -131,6 +144,8 @@ class Serving:
             clock=self.clock,
         )
         self.access = Access(gate)
+        self.operations = Operations(SqlComponentStore(engine), site=self.site, clock=self.clock)
+        self.pacs_token = folder / "pacs-token"
         self._build(network, tokens, transport)
         self.client: FlaskClient = self.app.test_client()
 
@@ -185,7 +200,7 @@ class Serving:
         )
         shown = StudyPages(
             self.access,
-            images=ArchiveImages(self.archive, timezone="UTC"),
+            images=ArchiveImages(self.archive, InProcessDecoder(), timezone="UTC"),
             network=network,
             clock=self.clock,
             images_open_for=timedelta(minutes=15),
@@ -197,10 +212,18 @@ class Serving:
                 CardAccess(self.access.gate), http=http, smart=smart, clock=self.clock
             ),
             routes=ROUTES,
-            keys=Keys(tokens, access_tokens, self.local, self.sessions),
+            keys=Keys(tokens, access_tokens, self.local, self.sessions, TokenFile(self.pacs_token)),
             network=network,
             readiness=lambda: self.checks,
-            pages=[sign_in(ways), pages(shown)],
+            events=pacs_events(self.arrivals, watched=PACS, clock=self.clock),
+            pages=[
+                sign_in(ways),
+                pages(shown),
+                operations(
+                    OperationsAccess(self.access.gate, self.operations, self.arrivals),
+                    shown.around,
+                ),
+            ],
             page_of=error_page,
             software_version="0.1.0",
         )
@@ -239,7 +262,8 @@ class Serving:
         context = ReportContext(identifier, self.site, MODEL, ISSUED, "0.1.0", {"status": "demo"})
         analysed = isinstance(outcome, TriageResult)
         noticed = chest_study(study_instance_uid=uid, **study)
-        source = dataset or chest_instance()
+        source = copy.deepcopy(dataset or chest_instance())
+        source.StudyInstanceUID = uid
         artefacts = report_set(
             noticed,
             outcome,

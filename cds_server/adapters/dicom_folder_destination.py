@@ -8,7 +8,7 @@ from fhir_mappers.report_context import ReportSet
 
 
 class DicomFolderDestination:
-    """Writes ``FOLDER/<result id>.dcm`` for each result that has a DICOM object.
+    """Writes ``FOLDER/<result id>-<name>`` for each DICOM object of a result.
 
     Parameters
     ----------
@@ -22,6 +22,6 @@ class DicomFolderDestination:
         self._folder = folder
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
-        """Write the object, whole or not at all; a study that was not analysed has none."""
-        if artefacts.secondary_capture is not None:
-            write_durably(self._folder / f"{result.result_id}.dcm", artefacts.secondary_capture)
+        """Write the objects, each whole or not at all."""
+        for name, content in artefacts.dicom.items():
+            write_durably(self._folder / f"{result.result_id}-{name}", content)

@@ -2,24 +2,22 @@
 
 import os
 import struct
-import tempfile
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import pydicom
-from dicomweb_client.file import DICOMfileClient
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cds_server.errors import InstanceUnreadable, StudyNotFound
-from cds_server.ports import FileProblem
+from cds_server.imaging import Arrival, FileProblem
 from fhir_mappers.dicom_study import check_uid
 from fhir_mappers.errors import InvalidStudy
 
@@ -35,6 +33,7 @@ _DAMAGED = (
     ValueError,
     struct.error,
 )
+_LARGEST_BYTES = 1024 * 1024 * 1024
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _INDEX_ATTRIBUTES = [*_IDENTIFIERS, "Modality", "Rows", "Columns", "BitsAllocated"]
 
@@ -42,51 +41,35 @@ _INDEX_ATTRIBUTES = [*_IDENTIFIERS, "Modality", "Rows", "Columns", "BitsAllocate
 class FolderArchive:
     """DICOM files and folders of them, behind the same port as a PACS.
 
-    Each file is examined before it is indexed: the file client reads anything, drops what it does
-    not understand without a word, and cannot be used by two threads.
+    Each file is examined before it is indexed, and what is wrong with it is said. Threads may share
+    the archive.
 
     Parameters
     ----------
     paths
-        Files and folders; folders are searched through, and searched again at each ``study_uids``.
+        Files and folders; folders are searched through, and searched again at each ``arrivals``.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
         self._problems: dict[Path, FileProblem] = {}
         self._files: dict[str, Path] = {}
+        self._parents: dict[str, tuple[str, str]] = {}
         self._examined: set[Path] = set()
-        self._links = tempfile.TemporaryDirectory(prefix="radcds-")
         self._lock = threading.Lock()
-        self._clients = threading.local()
         self._index()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the index; the files themselves are never touched."""
-        self._links.cleanup()
 
     @property
     def problems(self) -> Sequence[FileProblem]:
         """Every input that cannot be read, by path."""
         return [self._problems[path] for path in sorted(self._problems)]
 
-    def study_uids(self) -> Sequence[str]:
-        """List the studies, sorted, looking for new files first."""
+    def arrivals(self, *, since: datetime | None = None) -> Sequence[Arrival]:  # noqa: ARG002
+        """List all studies, sorted, looking for new files first; a file tells no time."""
         with self._lock:
             self._index()
-            studies = self._client().search_for_studies()
-        return sorted({str(each["0020000D"]["Value"][0]) for each in studies})
+            found = Counter(study for study, _ in self._parents.values())
+        return [Arrival(uid, (), found[uid]) for uid in sorted(found)]
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON of each instance.
@@ -97,7 +80,7 @@ class FolderArchive:
             If there is no such study.
         """
         found = []
-        for path in self._instances(study_instance_uid):
+        for path in self._instances(study_instance_uid) or self._just_arrived(study_instance_uid):
             try:
                 with _quiet():
                     dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -111,59 +94,51 @@ class FolderArchive:
 
     def instance(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
-    ) -> Dataset:
-        """Read one instance.
+    ) -> bytes:
+        """Give the bytes of one file.
 
         Raises
         ------
         InstanceUnreadable
-            If the file is damaged.
+            If the file cannot be read, or is too large.
         StudyNotFound
             If there is no such instance.
         """
         path = self._files.get(sop_instance_uid)
-        if path is None:
+        parents = self._parents.get(sop_instance_uid)
+        if path is None or parents != (study_instance_uid, series_instance_uid):
             msg = "the folder has no such instance"
             raise StudyNotFound(msg)
         try:
-            with _quiet():
-                dataset = pydicom.dcmread(path)
-        except (InvalidDicomError, *_DAMAGED) as error:
+            if path.stat().st_size > _LARGEST_BYTES:
+                msg = "The file is larger than radcds reads."
+                raise InstanceUnreadable(msg)
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            msg = "the file was removed"
+            raise StudyNotFound(msg) from error
+        except OSError as error:
             msg = "The file is damaged and cannot be read."
             raise InstanceUnreadable(msg) from error
-        if (dataset.get("StudyInstanceUID"), dataset.get("SeriesInstanceUID")) != (
-            study_instance_uid,
-            series_instance_uid,
-        ):
-            msg = "the folder has no such instance"
-            raise StudyNotFound(msg)
-        return dataset
 
     def _instances(self, study_instance_uid: str) -> Sequence[Path]:
         with self._lock:
-            listed = self._client().search_for_instances(study_instance_uid)
-        uids = [str(each["00080018"]["Value"][0]) for each in listed]
-        return [self._files[uid] for uid in uids if uid in self._files]
+            own = [uid for uid, (study, _) in self._parents.items() if study == study_instance_uid]
+        return [self._files[uid] for uid in sorted(own)]
+
+    def _just_arrived(self, study_instance_uid: str) -> Sequence[Path]:
+        """Look for new files, and for those of a study among them."""
+        self.arrivals()
+        return self._instances(study_instance_uid)
 
     # ── Index ────────────────────────────────────────────────────────────────────────────────────
 
     def _index(self) -> None:
-        """Examine the files that are new, and link the good ones where the client indexes them."""
+        """Examine the files that are new."""
         new = [path for path in self._listed() if path not in self._examined]
         for path in new:
             self._examined.add(path)
             self._examine(path)
-
-    def _client(self) -> Any:  # noqa: ANN401 - the library is untyped
-        """Give this thread's client, its index up to date."""
-        count = len(self._files)
-        if getattr(self._clients, "count", None) != count:
-            with _quiet():
-                self._clients.client = DICOMfileClient(
-                    Path(self._links.name).as_uri(), update_db=True, in_memory=True, readonly=True
-                )
-            self._clients.count = count
-        return self._clients.client
 
     def _listed(self) -> Iterator[Path]:
         for path in self._paths:
@@ -191,7 +166,7 @@ class FolderArchive:
     def _examine(self, path: Path) -> None:
         """Index a file, or say what is wrong with it."""
         try:
-            sop_instance_uid = _identified(path)
+            sop_instance_uid, *parents = _identified(path)
         except _Unusable as error:
             self._problem(path, str(error), "Export the file again, or leave it out.")
             return
@@ -200,16 +175,15 @@ class FolderArchive:
             self._problem(path, what, "Leave one of the two out.")
             return
         self._files[sop_instance_uid] = path
-        link = Path(self._links.name) / f"{len(self._files):08d}.dcm"
-        link.symlink_to(path.absolute())
+        self._parents[sop_instance_uid] = (parents[0], parents[1])
 
 
 class _Unusable(Exception):
     """A file is not a DICOM instance that can be indexed."""
 
 
-def _identified(path: Path) -> str:
-    """Read just enough of a file to identify it, and give its SOP Instance UID.
+def _identified(path: Path) -> tuple[str, str, str]:
+    """Read just enough of a file to identify it: give its instance, its study and its series.
 
     Raises
     ------
@@ -240,8 +214,8 @@ def _identified(path: Path) -> str:
         raise _Unusable(msg) from error
 
 
-def _checked_identity(dataset: Dataset) -> str:
-    """Check every identifier of a file and give its SOP Instance UID.
+def _checked_identity(dataset: Dataset) -> tuple[str, str, str]:
+    """Check every identifier of a file and give those of instance, study and series.
 
     Raises
     ------
@@ -255,7 +229,11 @@ def _checked_identity(dataset: Dataset) -> str:
             msg = f"has no {keyword}; is it truncated?"
             raise _Unusable(msg)
         check_uid(str(dataset[keyword].value), keyword)
-    return str(dataset.SOPInstanceUID)
+    return (
+        str(dataset.SOPInstanceUID),
+        str(dataset.StudyInstanceUID),
+        str(dataset.SeriesInstanceUID),
+    )
 
 
 def _check_syntax(meta: Dataset) -> None:

@@ -7,9 +7,9 @@ from cds_server.errors import DeliveryFailed, DeliveryRefused
 from cds_server.ports import AuditTrail, StoredResult
 from fhir_mappers.dicom_study import check_uid
 from fhir_mappers.errors import InvalidStudy
-from fhir_mappers.report_context import ReportSet
+from fhir_mappers.report_context import DICOM_FILES, ReportSet
 
-_OPTIONAL = ("overlay.png", "secondary-capture.dcm")
+_OPTIONAL = ("overlay.png", *DICOM_FILES)
 
 
 class FolderDestination:

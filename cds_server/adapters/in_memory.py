@@ -3,16 +3,19 @@
 For tests only: ``bootstrap`` builds none of them.
 """
 
+import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import pydicom
 from pydicom.dataset import Dataset
 
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
 from cds_server.feedback import CardFeedback, IssuedCard, Verdict
-from cds_server.ports import FileProblem, StoredResult, StudyEntry, StudyState
+from cds_server.imaging import Arrival, FileProblem
+from cds_server.ports import DeliveryTrouble, StoredResult, StudyEntry, StudyState
 from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
 from cds_server.worklist import Placing, WorklistPage, WorklistQuery, in_order
 from fhir_mappers.report_context import ReportSet
@@ -25,9 +28,19 @@ class InMemoryArchive:
     instances: list[Dataset] = field(default_factory=list)
     problems: list[FileProblem] = field(default_factory=list)
 
-    def study_uids(self) -> Sequence[str]:
+    def arrivals(self, *, since: datetime | None = None) -> Sequence[Arrival]:
         """List the studies, sorted."""
-        return sorted({str(each.StudyInstanceUID) for each in self.instances})
+        day = since.strftime("%Y%m%d") if since else ""
+        found: dict[str, list[Dataset]] = {}
+        for each in self.instances:
+            if str(each.get("StudyDate", "")) >= day:
+                found.setdefault(str(each.StudyInstanceUID), []).append(each)
+        return [
+            Arrival(
+                uid, tuple(sorted({str(each.Modality) for each in found[uid]})), len(found[uid])
+            )
+            for uid in sorted(found)
+        ]
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON of each instance.
@@ -49,7 +62,7 @@ class InMemoryArchive:
 
     def instance(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
-    ) -> Dataset:
+    ) -> bytes:
         """Give one instance.
 
         Raises
@@ -60,7 +73,9 @@ class InMemoryArchive:
         wanted = (study_instance_uid, series_instance_uid, sop_instance_uid)
         for each in self.instances:
             if (each.StudyInstanceUID, each.SeriesInstanceUID, each.SOPInstanceUID) == wanted:
-                return each
+                written = io.BytesIO()
+                pydicom.dcmwrite(written, each, enforce_file_format=True)
+                return written.getvalue()
         msg = "there is no such instance"
         raise StudyNotFound(msg)
 
@@ -106,6 +121,7 @@ class InMemoryResultStore:
     lines: dict[str, StudyEntry] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sets: dict[str, ReportSet] = field(default_factory=dict)
+    in_trouble: dict[tuple[str, str], DeliveryTrouble] = field(default_factory=dict)
 
     def notice(self, result_id: str, study_instance_uid: str, noticed_at: datetime) -> bool:
         """Remember a study."""
@@ -160,6 +176,15 @@ class InMemoryResultStore:
         delivered = {**line.delivered, destination: True}
         state = StudyState.PUBLISHED if all(delivered.values()) else StudyState.READ
         self.lines[result_id] = replace(line, delivered=delivered, state=state)
+        self.in_trouble.pop((result_id, destination), None)
+
+    def note_trouble(self, trouble: DeliveryTrouble) -> None:
+        """Note that an attempt failed."""
+        self.in_trouble[trouble.result_id, trouble.destination] = trouble
+
+    def troubles(self) -> Sequence[DeliveryTrouble]:
+        """Give every delivery whose latest attempt failed."""
+        return sorted(self.in_trouble.values(), key=lambda each: (not each.parked, each.since))
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give one line.

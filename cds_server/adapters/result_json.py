@@ -1,8 +1,10 @@
 """Stored results as JSON text, without loss."""
 
 import base64
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,16 @@ from ai_engine.result import (
     TriageResult,
 )
 from cds_server.ports import StoredResult
-from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
+from fhir_mappers.candidate import PassedOver
+from fhir_mappers.selection import Exclusion
+from fhir_mappers.study import Instance, Patient, PersonName, Plane, Series, Study
 
 
 def encode(result: StoredResult) -> str:
     """Write a result as JSON."""
-    study = asdict(result.study)
+    study = asdict(replace(result.study, series=()))
     study["started"] = result.study.started.isoformat() if result.study.started else None
+    study["series"] = [_series_as_json(each) for each in result.study.series]
     return orjson.dumps(
         {
             "result_id": result.result_id,
@@ -35,12 +40,15 @@ def encode(result: StoredResult) -> str:
             "seconds": dict(result.seconds),
             "shown": result.shown_instance_uid,
             "shadow": result.shadow,
+            "chosen": dict(result.chosen),
+            "exclusions": _exclusions_as_json(result.exclusions),
+            "notes": list(result.notes),
         }
     ).decode()
 
 
 def decode(text: str) -> StoredResult:
-    """Read a result that ``encode`` wrote."""
+    """Read a result that ``encode`` wrote, in this version or an earlier one."""
     value = orjson.loads(text)
     return StoredResult(
         result_id=value["result_id"],
@@ -50,6 +58,9 @@ def decode(text: str) -> StoredResult:
         seconds=value["seconds"],
         shown_instance_uid=value.get("shown", ""),
         shadow=value.get("shadow", False),
+        chosen=value.get("chosen", {}),
+        exclusions=tuple(_exclusions(value.get("exclusions", []))),
+        notes=tuple(value.get("notes", [])),
     )
 
 
@@ -94,6 +105,21 @@ def _saliency(value: dict[str, Any]) -> Saliency:
     return Saliency(value["label"], flat.astype(np.float32).reshape(value["shape"]))
 
 
+def _exclusions_as_json(exclusions: Sequence[Exclusion]) -> list[dict[str, Any]]:
+    """Write neighbours of one reason together: a series that was passed over has many slices."""
+    return [
+        {"reason": reason, "detail": detail, "instances": [each.sop_instance_uid for each in those]}
+        for (reason, detail), those in groupby(exclusions, lambda each: (each.reason, each.detail))
+    ]
+
+
+def _exclusions(value: list[dict[str, Any]]) -> Iterator[Exclusion]:
+    for each in value:
+        coded = PassedOver if each["reason"] in PassedOver.__members__ else Reason
+        for uid in each["instances"]:
+            yield Exclusion(uid, coded(each["reason"]), each["detail"])
+
+
 def _study(value: dict[str, Any]) -> Study:
     patient = value["patient"]
     return Study(
@@ -108,8 +134,30 @@ def _study(value: dict[str, Any]) -> Study:
     )
 
 
+def _series_as_json(series: Series) -> dict[str, Any]:
+    instances = [_instance_as_json(each) for each in series.instances]
+    return {**asdict(replace(series, instances=())), "instances": instances}
+
+
+def _instance_as_json(instance: Instance) -> dict[str, Any]:
+    """Write what is not the default: a study may have thousands of slices."""
+    written = {
+        each.name: getattr(instance, each.name)
+        for each in fields(instance)
+        if getattr(instance, each.name) != each.default
+    }
+    return {**written, "plane": asdict(instance.plane)} if instance.plane else written
+
+
 def _series(value: dict[str, Any]) -> Series:
-    instances = tuple(
-        Instance(**{**each, "image_type": tuple(each["image_type"])}) for each in value["instances"]
-    )
-    return Series(**{**value, "instances": instances})
+    return Series(**{**value, "instances": tuple(_instance(each) for each in value["instances"])})
+
+
+def _instance(value: dict[str, Any]) -> Instance:
+    """Read an instance; what an earlier version did not write has its default."""
+    plane = value.get("plane")
+    return Instance(**{**_tuples(value), "plane": Plane(**_tuples(plane)) if plane else None})
+
+
+def _tuples(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(each) if isinstance(each, list) else each for name, each in value.items()}

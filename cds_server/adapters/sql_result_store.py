@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Engine,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from cds_server.adapters.result_json import decode, encode
 from cds_server.adapters.sql_audit_trail import append
@@ -12,6 +24,7 @@ from cds_server.adapters.sql_schema import (
     SCHEMA_VERSION,
     artefact,
     delivery,
+    delivery_trouble,
     result,
     schema_version,
     study,
@@ -19,7 +32,7 @@ from cds_server.adapters.sql_schema import (
 )
 from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.errors import ResultNotFound
-from cds_server.ports import StoredResult, StudyEntry, StudyState
+from cds_server.ports import DeliveryTrouble, StoredResult, StudyEntry, StudyState
 from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
 from fhir_mappers.report_context import ReportSet
 
@@ -192,6 +205,44 @@ class SqlResultStore:
                 .where(delivery.c.result_id == result_id, delivery.c.destination == destination)
                 .values(delivered=1)
             )
+            connection.execute(_of_delivery(result_id, destination))
+
+    def note_trouble(self, trouble: DeliveryTrouble) -> None:
+        """Note that an attempt failed.
+
+        Raises
+        ------
+        AuditUnavailable
+            If the database cannot be written.
+        """
+        with writing(self._engine) as connection:
+            connection.execute(_of_delivery(trouble.result_id, trouble.destination))
+            connection.execute(
+                insert(delivery_trouble).values(
+                    result_id=trouble.result_id,
+                    destination=trouble.destination,
+                    says=trouble.says,
+                    since=trouble.since.isoformat(),
+                    parked=int(trouble.parked),
+                )
+            )
+
+    def troubles(self) -> Sequence[DeliveryTrouble]:
+        """Give every delivery whose latest attempt failed: those given up first, then by age."""
+        query = select(delivery_trouble).order_by(
+            delivery_trouble.c.parked.desc(), delivery_trouble.c.since
+        )
+        with reading(self._engine) as connection:
+            return [
+                DeliveryTrouble(
+                    row.result_id,
+                    row.destination,
+                    row.says,
+                    datetime.fromisoformat(row.since),
+                    bool(row.parked),
+                )
+                for row in connection.execute(query)
+            ]
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give the worklist line of one study.
@@ -293,13 +344,7 @@ class SqlResultStore:
         if not files:
             msg = "no result is stored under this identifier"
             raise ResultNotFound(msg)
-        return ReportSet(
-            bundle=files["bundle.json"],
-            oru=files["oru.hl7"],
-            card=files["card.json"],
-            overlay_png=files.get("overlay.png"),
-            secondary_capture=files.get("secondary-capture.dcm"),
-        )
+        return ReportSet.of_files(files)
 
     def _entries(self, query: Select[Any]) -> list[StudyEntry]:
         with reading(self._engine) as connection:
@@ -315,6 +360,13 @@ _LINES: Select[Any] = select(
     result.c.content,
     *(column for column in worklist_line.c if column.name != "result_id"),
 ).select_from(_STUDIES)
+
+
+def _of_delivery(result_id: str, destination: str) -> Delete:
+    """Drop the trouble of a delivery, if there was any."""
+    return delete(delivery_trouble).where(
+        delivery_trouble.c.result_id == result_id, delivery_trouble.c.destination == destination
+    )
 
 
 _NOT_READ = (StudyState.QUEUED, StudyState.FETCHING, StudyState.ANALYSING)

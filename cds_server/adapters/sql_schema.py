@@ -71,6 +71,37 @@ delivery = Table(
     Column("delivered", Integer, nullable=False, default=0),
 )
 
+delivery_trouble = Table(
+    "delivery_trouble",
+    metadata,
+    Column("result_id", String(36), ForeignKey("result.result_id"), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("says", Text, nullable=False),
+    Column("since", String(40), nullable=False),
+    Column("parked", Integer, nullable=False),
+)
+
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("study_instance_uid", String(64), primary_key=True),
+    Column("instances", Integer),
+    Column("in_place", Integer, nullable=False),
+    Column("change", Integer, nullable=False),
+    Column("looked", Integer, nullable=False),
+    Column("changed_at", Integer, nullable=False),
+    Column("due", Integer, nullable=False),
+    Column("model", String(64), nullable=False),
+)
+
+component = Table(
+    "component",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("trouble", Text, nullable=False),
+    Column("since", String(40), nullable=False),
+)
+
 audit_leaf = Table(
     "audit_leaf",
     metadata,
@@ -205,6 +236,7 @@ _INDEXES = tuple(
         ("fhir_resource", "patient", "resource_type, patient, resource_id"),
         ("fhir_resource", "status", "resource_type, status, resource_id"),
         ("worklist_line", "centre", "centre, result_id"),
+        ("arrival", "due", "due"),
     )
 )
 """Made when a database is opened, for older databases lack them."""

@@ -54,7 +54,7 @@ class TokenFile:
     def opens(self, token: str) -> bool:
         """Say whether it is the one; compared in constant time."""
         try:
-            kept = self._path.read_text(encoding="ascii")
+            kept = self._path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return False
         return len(kept) >= _SHORTEST and hmac.compare_digest(kept.encode(), token.encode())

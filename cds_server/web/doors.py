@@ -8,6 +8,7 @@ OPEN     none; nothing of a patient lies behind it
 CDS      the JSON Web Token of a trusted EHR, made for this address, used once
 BEARER   an access token of a trusted issuer
 SESSION  the secret of the session whose handle stands in the address
+PACS     the token that the PACS was given
 =======  ==========================================================================================
 
 On a machine without a trusted EHR, the token that ``radcds serve`` prints opens CDS and BEARER too.
@@ -49,6 +50,7 @@ class Door(StrEnum):
     CDS = "cds"
     BEARER = "bearer"
     SESSION = "session"
+    PACS = "pacs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,15 @@ class Keys:
         The token of whoever started the server on this machine.
     sessions
         Checks signed-in people.
+    pacs
+        The token that the PACS shows with its events; ``None`` where it has none.
     """
 
     clients: ClientTokens | None
     tokens: AccessTokens
     local: LocalToken
     sessions: Sessions
+    pacs: LocalToken | None = None
 
 
 def cookie_name(handle: str) -> str:
@@ -145,6 +150,8 @@ def _pass(route: Route, keys: Keys, network: Network, gate: Gate) -> None:
     base_url = gate.site.base_url
     if route.door is Door.CDS:
         g.caller = _caller(request, keys, network, base_url)
+    elif route.door is Door.PACS:
+        _pacs(request, keys)
     elif route.door is Door.BEARER:
         g.viewer = _bearer(request, keys, gate)
     elif route.door is Door.SESSION:
@@ -201,6 +208,20 @@ def _caller(asked: Request, keys: Keys, network: Network, base_url: str) -> Call
     if ehr is None:
         raise Unauthorised
     return Caller(ehr, issuer, address_of(asked))
+
+
+def _pacs(asked: Request, keys: Keys) -> None:
+    """Let the PACS in.
+
+    Raises
+    ------
+    Unauthorised
+        If it shows no good token.
+    """
+    scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or keys.pacs is None or not keys.pacs.opens(token):
+        structlog.get_logger("radcds.doors").warning("PACS event refused", reason="no good token")
+        raise Unauthorised
 
 
 def _bearer(asked: Request, keys: Keys, gate: Gate) -> Viewer:

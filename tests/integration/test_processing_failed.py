@@ -20,27 +20,28 @@ from cds_server.ports import StudyState
 class Crashing:
     def __init__(self, engine):
         self.model, self.model_card = engine.model, engine.model_card
+        self.modalities = engine.modalities
     def read(self, images):
         raise ZeroDivisionError("a defect that nobody foresaw")
 
 out = Path(sys.argv[2])
 settings = batch_settings(Settings(), out)
 services = bootstrap.services(settings)
-with bootstrap.folder_archive([Path(sys.argv[1])]) as archive:
-    triage = bootstrap.triage(
-        services,
-        archive=archive,
-        reader=Crashing(bootstrap.reader(settings)),
-        destinations=bootstrap.destinations(services),
-        patience_s=(0.1,),
-    )
-    with running(triage, settings.data_dir / "workflow.sqlite"):
-        result_id = triage.notice(archive.study_uids()[0])
-        deadline = time.monotonic() + 40
-        while services.store.entry(result_id).state is not StudyState.PUBLISHED:
-            triage.explain_failures()
-            assert time.monotonic() < deadline, services.store.entry(result_id)
-            time.sleep(0.1)
+archive = bootstrap.folder_archive([Path(sys.argv[1])])
+triage = bootstrap.triage(
+    services,
+    archive=archive,
+    reader=Crashing(bootstrap.reader(settings)),
+    destinations=bootstrap.destinations(services),
+    patience_s=(0.1,),
+)
+with running(triage, settings.data_dir / "workflow.sqlite"):
+    result_id = triage.notice(archive.arrivals()[0].study_instance_uid)
+    deadline = time.monotonic() + 40
+    while services.store.entry(result_id).state is not StudyState.PUBLISHED:
+        triage.explain_failures()
+        assert time.monotonic() < deadline, services.store.entry(result_id)
+        time.sleep(0.1)
 """
 
 

@@ -4,6 +4,7 @@ import pytest
 from studies import STUDY_UID, chest_instance
 
 from cds_server.adapters.in_memory import InMemoryArchive
+from cds_server.adapters.in_process_decoder import InProcessDecoder
 from cds_server.study_images import ArchiveImages, ImagesUnavailable
 
 
@@ -14,14 +15,14 @@ class Counting(InMemoryArchive):
         super().__init__(list(instances))  # type: ignore[arg-type]
         self.asked: list[str] = []
 
-    def instance(self, study: str, series: str, sop: str) -> object:  # type: ignore[override]
+    def instance(self, study: str, series: str, sop: str) -> bytes:
         self.asked.append(sop)
         return super().instance(study, series, sop)
 
 
 def test_an_image_is_fetched_once_and_then_kept_for_a_while() -> None:
     archive = Counting(chest_instance())
-    images = ArchiveImages(archive, timezone="UTC")
+    images = ArchiveImages(archive, InProcessDecoder(), timezone="UTC")
     first = images.pixels(STUDY_UID, 0)
     assert images.pixels(STUDY_UID, 0) is first
     assert archive.asked == [f"{STUDY_UID}.1.1"]
@@ -30,13 +31,13 @@ def test_an_image_is_fetched_once_and_then_kept_for_a_while() -> None:
 
 @pytest.mark.parametrize("number", [-1, 1, 99])
 def test_an_image_that_is_not_there_is_not_guessed(number: int) -> None:
-    images = ArchiveImages(InMemoryArchive([chest_instance()]), timezone="UTC")
+    images = ArchiveImages(InMemoryArchive([chest_instance()]), InProcessDecoder(), timezone="UTC")
     with pytest.raises(ImagesUnavailable, match="no such image"):
         images.pixels(STUDY_UID, number)
 
 
 def test_without_an_archive_the_page_says_so() -> None:
-    images = ArchiveImages(None, timezone="UTC")
+    images = ArchiveImages(None, InProcessDecoder(), timezone="UTC")
     assert not images.available
     with pytest.raises(ImagesUnavailable, match="no archive"):
         images.of_study(STUDY_UID)
@@ -44,14 +45,16 @@ def test_without_an_archive_the_page_says_so() -> None:
 
 def test_a_study_that_is_gone_or_has_no_picture_is_said_in_words() -> None:
     with pytest.raises(ImagesUnavailable, match="does not have"):
-        ArchiveImages(InMemoryArchive([]), timezone="UTC").of_study("1.2.3")
+        ArchiveImages(InMemoryArchive([]), InProcessDecoder(), timezone="UTC").of_study("1.2.3")
     nothing = chest_instance(Rows=None, Columns=None, PixelData=None)
     with pytest.raises(ImagesUnavailable, match="no greyscale"):
-        ArchiveImages(InMemoryArchive([nothing]), timezone="UTC").of_study(STUDY_UID)
+        ArchiveImages(InMemoryArchive([nothing]), InProcessDecoder(), timezone="UTC").of_study(
+            STUDY_UID
+        )
 
 
 def test_damaged_pixels_are_told_as_such() -> None:
     damaged = chest_instance(PixelData=b"\x00" * 100)
-    images = ArchiveImages(InMemoryArchive([damaged]), timezone="UTC")
+    images = ArchiveImages(InMemoryArchive([damaged]), InProcessDecoder(), timezone="UTC")
     with pytest.raises(ImagesUnavailable, match="damaged"):
         images.pixels(STUDY_UID, 0)

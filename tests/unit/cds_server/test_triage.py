@@ -1,13 +1,15 @@
 """The story of one study: audited first, told truly, stored once."""
 
+import hashlib
+import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pydicom
 import pytest
-from pydicom.dataset import Dataset
 from serving import TickingClock
 from studies import MODEL, OUTCOMES, STUDY_UID, chest_instance
 from studies import site as example_site
@@ -20,10 +22,18 @@ from cds_server.adapters.in_memory import (
     InMemoryAuditTrail,
     InMemoryResultStore,
 )
-from cds_server.errors import AuditUnavailable, InstanceUnreadable
+from cds_server.adapters.in_process_decoder import InProcessDecoder
+from cds_server.arrivals import Arrived
+from cds_server.errors import (
+    AuditUnavailable,
+    DeliveryFailed,
+    DeliveryRefused,
+    InstanceUnreadable,
+    StudyNotFound,
+)
 from cds_server.ports import StoredResult, StudyState
-from cds_server.triage import Triage
-from fhir_mappers.identifiers import result_id
+from cds_server.triage import PATIENCE_S, Triage, _while_reading
+from fhir_mappers.identifiers import resource_id, result_id
 from fhir_mappers.report_context import ReportSet
 
 RESULT = result_id(STUDY_UID, MODEL.sha256)
@@ -36,17 +46,22 @@ class WatchedArchive(InMemoryArchive):
 
     fetched: int = 0
     damaged: bool = False
+    gone: set[str] = field(default_factory=set)
+    sends: bytes = b""
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         self.fetched += 1
         return super().metadata(study_instance_uid)
 
-    def instance(self, *uids: str) -> Dataset:
+    def instance(self, *uids: str) -> bytes:
         self.fetched += 1
+        if uids[2] in self.gone:
+            msg = "there is no such instance"
+            raise StudyNotFound(msg)
         if self.damaged:
             msg = "The file is damaged and cannot be read."
             raise InstanceUnreadable(msg)
-        return super().instance(*uids)
+        return self.sends or super().instance(*uids)
 
 
 @dataclass
@@ -57,6 +72,7 @@ class FixedReader:
     seen: list[Image] = field(default_factory=list)
     model: ModelIdentity = MODEL
     model_card: dict[str, object] = field(default_factory=dict)
+    modalities: frozenset[str] = frozenset({"CR", "DX"})
 
     def read(self, images: Sequence[Image]) -> Outcome:
         self.seen += images
@@ -71,9 +87,12 @@ class Collected:
 
     got: list[ReportSet] = field(default_factory=list)
     name: str = "collected"
+    fault: DeliveryFailed | None = None
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
         assert result.result_id == RESULT
+        if self.fault:
+            raise self.fault
         self.got.append(artefacts)
 
 
@@ -90,6 +109,7 @@ class Story:
         self.destination = Collected()
         self.triage = Triage(
             archive=self.archive,
+            decoder=InProcessDecoder(),
             reader=self.reader,
             store=self.store,
             trail=self.trail,
@@ -102,11 +122,25 @@ class Story:
         )
         self.store.notice(RESULT, STUDY_UID, TickingClock().now())
 
-    def read(self) -> Outcome:
-        self.triage._read_and_store(RESULT)
-        stored = self.store.entry(RESULT).result
+    def read(self, result: str = RESULT) -> Outcome:
+        return self.stored(result).outcome
+
+    def stored(self, result: str = RESULT) -> StoredResult:
+        self.triage._read_and_store(result)
+        stored = self.store.entry(result).result
         assert stored is not None
-        return stored.outcome
+        return stored
+
+    def arrives(self, instances: int | None = None, *, in_place: bool = False) -> timedelta | None:
+        """Let the archive tell of the study."""
+        return self.triage.arrived(Arrived(STUDY_UID, 1, instances, in_place))
+
+    def add(self, number: int, **changes: object) -> str:
+        uid = f"{STUDY_UID}.1.{number}"
+        self.archive.instances.append(
+            chest_instance(SOPInstanceUID=uid, InstanceNumber=number, **changes)
+        )
+        return uid
 
     def events(self) -> list[tuple[str, str]]:
         events = [json.loads(event) for event in self.trail.recorded]
@@ -229,3 +263,186 @@ def test_a_study_that_vanished_is_told_as_unreadable() -> None:
     outcome = story.read()
     assert isinstance(outcome, NotAnalysed)
     assert outcome.reason is Reason.UNREADABLE
+
+
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what is queued to be read, in place of the workflow engine."""
+    found: list[str] = []
+
+    def enqueue(_: str, workflow: object, identifier: str) -> None:
+        assert callable(workflow)
+        found.append(identifier)
+
+    monkeypatch.setattr("cds_server.triage.DBOS.enqueue_workflow", enqueue)
+    return found
+
+
+AGAIN = result_id(STUDY_UID, MODEL.sha256, 2)
+
+
+def test_a_study_is_read_once_however_often_the_archive_tells_of_it(queued: list[str]) -> None:
+    story = Story(OUTCOMES["urgent"])
+    story.read()
+    fetched = story.archive.fetched
+    assert story.arrives(1) is None
+    assert queued == []
+    assert story.archive.fetched == fetched, "a number that is explained needs no look"
+
+
+def test_our_own_objects_in_the_study_never_cause_another_reading(queued: list[str]) -> None:
+    story = Story(OUTCOMES["urgent"])
+    story.read()
+    own = story.store.artefacts(RESULT).dicom
+    story.archive.instances += [pydicom.dcmread(io.BytesIO(each)) for each in own.values()]
+    assert story.arrives(1 + len(own)) is None
+    for arrived in range(1, len(own)):
+        assert story.arrives(1 + arrived) is None
+    assert queued == []
+
+
+def test_an_image_that_comes_late_has_the_study_read_again_and_supersedes(
+    queued: list[str],
+) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    late = story.add(2, ViewPosition="AP")
+    story.reader.outcome = OUTCOMES["urgent"]
+    assert story.arrives(2) is None
+    assert queued == [AGAIN]
+    stored = story.stored(AGAIN)
+    assert set(stored.chosen) == {f"{STUDY_UID}.1.1", late}
+    assert story.store.entry(RESULT).superseded
+    assert not story.store.entry(AGAIN).superseded
+    bundle = json.loads(story.store.artefacts(AGAIN).bundle)
+    (report,) = [
+        each["resource"]
+        for each in bundle["entry"]
+        if each["resource"]["resourceType"] == "DiagnosticReport"
+    ]
+    earlier = resource_id(RESULT, "DiagnosticReport")
+    assert report["extension"][0]["valueReference"]["reference"] == f"DiagnosticReport/{earlier}"
+    assert "replaces an earlier AI result" in report["conclusion"]
+    assert b"replaces an earlier AI result" in story.store.artefacts(AGAIN).oru
+    story.arrives(2)
+    assert queued == [AGAIN]
+
+
+def test_a_late_image_that_the_model_does_not_read_changes_nothing(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    story.add(2, ViewPosition="LL")
+    assert story.arrives(2) is None
+    assert queued == []
+
+
+def test_an_image_that_comes_while_the_study_is_read_is_not_forgotten(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.add(2, ViewPosition="AP")
+    wait = story.arrives(2)
+    assert wait is not None
+    assert timedelta(0) < wait <= timedelta(minutes=1)
+    assert queued == [RESULT], "queued again under the same identifier, which changes nothing"
+
+
+def test_an_image_whose_content_was_replaced_is_read_again(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    assert story.arrives(in_place=True) is None
+    assert queued == []
+    story.archive.instances[0].PixelData = bytes(256 * 224 * 2 - 2) + b"\x01\x01"
+    assert story.arrives(in_place=True) is None
+    assert queued == [AGAIN]
+
+
+def test_looking_for_late_images_is_itself_recorded(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    story.arrives(5)
+    assert story.events()[-1] == ("read", "0")
+    story.trail.broken = True
+    fetched = story.archive.fetched
+    with pytest.raises(AuditUnavailable):
+        story.arrives(5)
+    assert story.archive.fetched == fetched
+    assert queued == []
+
+
+def test_a_study_that_was_deleted_is_left_alone(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    story.archive.instances.clear()
+    assert story.arrives(0) is None
+    assert queued == []
+
+
+def test_one_bad_image_among_good_ones_is_named_in_every_channel() -> None:
+    story = Story(OUTCOMES["normal"])
+    bad = story.add(2, ViewPosition="AP")
+    story.archive.instances[-1].PixelData = b"\x00\x00"
+    stored = story.stored()
+    assert isinstance(stored.outcome, TriageResult)
+    assert stored.unread == 1
+    assert [each.reason for each in stored.exclusions if each.sop_instance_uid == bad] == [
+        Reason.UNREADABLE
+    ]
+    artefacts = story.store.artefacts(RESULT)
+    for channel in (artefacts.bundle, artefacts.oru, artefacts.card):
+        assert b"INCOMPLETE" in channel
+        assert b"could not be read" in channel
+    created = json.loads(story.trail.recorded[-1])
+    told = {d["type"]: d["valueString"] for e in created["entity"] for d in e.get("detail", [])}
+    assert told["not-read"] == "UNREADABLE=1"
+
+
+def test_an_image_that_was_deleted_while_the_study_was_read_is_said_to_be() -> None:
+    story = Story(OUTCOMES["normal"])
+    story.archive.gone = {f"{STUDY_UID}.1.1"}
+    outcome = story.read()
+    assert isinstance(outcome, NotAnalysed)
+    assert outcome.reason is Reason.UNREADABLE
+    assert "removed from the archive" in outcome.detail
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_an_image_that_says_it_is_another_is_never_read(keyword: str) -> None:
+    story = Story(OUTCOMES["normal"])
+    other = chest_instance(**{keyword: "1.2.3"})
+    written = io.BytesIO()
+    pydicom.dcmwrite(written, other, enforce_file_format=True)
+    story.archive.sends = written.getvalue()
+    outcome = story.read()
+    assert isinstance(outcome, NotAnalysed)
+    assert outcome.reason is Reason.UNREADABLE
+    assert story.reader.seen == []
+
+
+def test_what_was_read_is_kept_by_its_digest() -> None:
+    story = Story(OUTCOMES["normal"])
+    content = story.archive.instance(STUDY_UID, f"{STUDY_UID}.1", f"{STUDY_UID}.1.1")
+    assert story.stored().chosen == {f"{STUDY_UID}.1.1": hashlib.sha256(content).hexdigest()}
+
+
+@pytest.mark.parametrize("kind", [DeliveryFailed, DeliveryRefused])
+def test_a_delivery_that_fails_is_seen_by_operators_and_auditors(
+    kind: type[DeliveryFailed],
+) -> None:
+    story = Story(OUTCOMES["urgent"])
+    story.read()
+    story.destination.fault = kind("the PACS said stored but does not have it")
+    with pytest.raises(kind):
+        story.triage._deliver(RESULT, "collected")
+    (trouble,) = story.store.troubles()
+    assert trouble.says == "the PACS said stored but does not have it"
+    assert story.events()[-1] == ("disclose", "8")
+    story.destination.fault = None
+    story.triage._deliver(RESULT, "collected")
+    assert story.store.troubles() == []
+    assert story.store.entry(RESULT).state is StudyState.PUBLISHED
+
+
+def test_waiting_for_an_archive_goes_in_short_steps_and_no_longer_than_before() -> None:
+    waits = list(_while_reading(PATIENCE_S))
+    assert max(waits) == 10.0
+    assert waits[:3] == [1.0, 2.0, 5.0]
+    assert 1200 < sum(waits) < 1320

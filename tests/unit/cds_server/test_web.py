@@ -59,6 +59,8 @@ GET  /app/<handle>/studies/<uuid:result_id>/images/<int:number> session image:re
 GET  /app/<handle>/studies/<uuid:result_id>/artefacts/<name> session study:read      read
 POST /app/<handle>/studies/<uuid:result_id>/verdict        session verdict:write     create
 POST /app/<handle>/studies/<uuid:result_id>/break-glass    session study:break-glass 110127
+GET  /app/<handle>/operations                              session operations:read   search
+POST /pacs/events                                          pacs
 GET  /cds-services                                         cds     cds:call
 POST /cds-services/<service_id>                            cds     cds:call          search
 POST /cds-services/<service_id>/feedback                   cds     cds:call          create

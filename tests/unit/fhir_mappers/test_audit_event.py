@@ -65,6 +65,11 @@ RULES = {
         "agent.where(requestor = true).purposeOfUse.coding.code = 'BTG'",
         "entity.where(type.code = '2' and role.code = '4').what.exists()",
     ],
+    AuditKind.OPERATION: [
+        "type.code = '110100' and subtype.code = 'component' and action = 'E'",
+        "agent.where(requestor = true).empty()",
+        "entity.where(type.code = '4').what.exists()",
+    ],
 }
 # Who sends the data and who gets them: a swap is invisible in the structure.
 ROLES = {
@@ -73,6 +78,7 @@ ROLES = {
     AuditKind.QUERY: ("dr.who", "https://radcds.example.org"),
     AuditKind.ANALYSE: ("AI engine", "https://radcds.example.org"),
     AuditKind.DELIVER: ("https://radcds.example.org", "destination"),
+    AuditKind.OPERATION: ("archive", "https://radcds.example.org"),
     **dict.fromkeys(
         (AuditKind.FEEDBACK, AuditKind.SIGN_IN, AuditKind.SIGN_OUT, AuditKind.BREAK_GLASS),
         ("dr.who", "https://radcds.example.org"),
@@ -90,6 +96,7 @@ def event(kind: AuditKind, **changes: Any) -> dict[str, Any]:
         "result_id": "5f0f",
         "patient_id": "MRN 123456",
         "query": "worklist" if kind is AuditKind.QUERY else "",
+        "detail": {"component": "archive"} if kind is AuditKind.OPERATION else {},
     }
     return dict(json.loads(audit_event(AuditFact(**{**values, **changes}), site())))
 

@@ -1,0 +1,205 @@
+"""A PACS that goes away and comes back: nothing is lost, nothing is doubled, all of it is told."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+from orthanc import free_ports
+from strict_pacs import Seen, StrictPacs, strict_pacs
+from studies import STUDY_UID, chest_instance
+
+from cds_server.adapters.sql_audit_trail import SqlAuditTrail
+from cds_server.adapters.sql_component_store import SqlComponentStore
+from cds_server.adapters.sql_result_store import SqlResultStore
+from cds_server.adapters.sql_schema import open_engine
+from cds_server.ports import StudyState
+
+PATIENCE_S = 60.0
+
+
+def file_of(number: int, **changes: object) -> bytes:
+    """Give a study of one image as a file."""
+    study = f"{STUDY_UID}.{number}"
+    dataset = chest_instance(
+        StudyInstanceUID=study,
+        SeriesInstanceUID=f"{study}.1",
+        SOPInstanceUID=f"{study}.1.1",
+        AccessionNumber=f"ACC{number}",
+        **changes,
+    )
+    written = io.BytesIO()
+    pydicom.dcmwrite(written, dataset, enforce_file_format=True)
+    return written.getvalue()
+
+
+class Watcher:
+    """What can be seen of the server from outside: its stores."""
+
+    def __init__(self, data: Path) -> None:
+        engine = open_engine(data / "radcds.sqlite")
+        self.results = SqlResultStore(engine)
+        self.components = SqlComponentStore(engine)
+        self.trail = SqlAuditTrail(engine)
+
+    def published(self) -> int:
+        return sum(each.state is StudyState.PUBLISHED for each in self.results.entries())
+
+    def trouble(self) -> str:
+        (archive,) = self.components.components()
+        return archive.trouble
+
+    def outcomes(self, subtype: str) -> list[str]:
+        events = [json.loads(each) for each in self.trail.events()]
+        return [e["outcome"] for e in events if e["subtype"][0]["code"] == subtype]
+
+
+@contextmanager
+def worker(port: int, data: Path) -> Iterator[Watcher]:
+    data.mkdir(exist_ok=True)
+    url = f"http://127.0.0.1:{port}/v2"
+    variables = {
+        **os.environ,
+        "RADCDS_ARCHIVE": url,
+        "RADCDS_RESULT_ARCHIVE": url,
+        "RADCDS_DATA_DIR": str(data),
+        "RADCDS_WATCH_DAYS": "0",
+        "RADCDS_POLL_INTERVAL_S": "0.5",
+        "RADCDS_ARCHIVE_TIMEOUT_S": "2",
+    }
+    command = [sys.executable, "-m", "cds_server.cli", "worker"]
+    with subprocess.Popen(command, env=variables) as running:
+        try:
+            yield Watcher(data)
+        finally:
+            running.terminate()
+            running.wait(30)
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def results_of(pacs: StrictPacs, number: int) -> Counter[str]:
+    own = [each for each in pacs.kept.values() if each.study == f"{STUDY_UID}.{number}"]
+    return Counter(each.metadata["00080060"]["Value"][0] for each in own)
+
+
+def test_a_pacs_that_is_down_and_back_gets_every_result_once(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with worker(port, tmp_path / "data") as seen:
+        wait_for(seen.components.components)
+        assert "does not answer" in seen.trouble()
+        with strict_pacs(port) as pacs:
+            pacs.add(file_of(1))
+            wait_for(lambda: seen.published() == 1)
+            kept = dict(pacs.kept)
+        wait_for(seen.trouble)
+        with strict_pacs(port) as pacs:
+            pacs.kept |= kept
+            pacs.add(file_of(2))
+            wait_for(lambda: seen.published() == 2)
+            wait_for(lambda: not seen.trouble())
+            time.sleep(2)
+            for number in (1, 2):
+                found = results_of(pacs, number)
+                assert found["DX"] == 1
+                assert found["SR"] == 2, "a report and the root result, once each"
+            assert len(pacs.asked("POST")) == sum(results_of(pacs, 2).values()) - 1
+        assert seen.outcomes("component") == ["8", "0", "8", "0"]
+        assert len(seen.results.entries()) == 2
+        assert seen.trail.verify() > 4
+
+
+def test_a_result_that_the_pacs_does_not_take_is_kept_told_and_delivered_later(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    full = True
+
+    def refuse(request: Seen) -> None:
+        if full and request.method == "POST":
+            raise ConnectionAbortedError
+
+    with strict_pacs(port) as pacs:
+        pacs.before = refuse
+        pacs.add(file_of(1))
+        with worker(port, tmp_path / "data") as seen:
+            wait_for(seen.results.troubles)
+            (trouble,) = seen.results.troubles()
+            assert trouble.destination == "pacs"
+            assert trouble.says
+            assert not trouble.parked
+            assert results_of(pacs, 1) == Counter(DX=1)
+            full = False
+            wait_for(lambda: seen.published() == 1)
+            assert seen.results.troubles() == []
+            assert "8" in seen.outcomes("disclose")
+            assert results_of(pacs, 1)["SR"] == 2
+
+
+def test_a_worker_that_is_killed_while_it_stores_stores_the_rest_and_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    posts = 0
+
+    def slow(request: Seen) -> None:
+        nonlocal posts
+        if request.method == "POST":
+            posts += 1
+            time.sleep(0.3)
+
+    data = tmp_path / "data"
+    with strict_pacs(port) as pacs:
+        pacs.before = slow
+        pacs.add(file_of(1))
+        for _ in range(3):
+            before = posts
+            with worker(port, data) as seen:
+                wait_for(lambda before=before: posts > before or seen.published() == 1)
+        with worker(port, data) as seen:
+            wait_for(lambda: seen.published() == 1)
+        stored = [each.instance for each in pacs.kept.values() if each.metadata]
+        assert len(stored) == len(set(stored))
+        assert results_of(pacs, 1)["SR"] == 2
+        assert len(seen.results.entries()) == 1
+
+
+@pytest.mark.parametrize("late", ["PA", "LL"])
+def test_an_image_that_comes_late_is_read_when_the_model_would_see_it(
+    tmp_path: Path, late: str
+) -> None:
+    (port,) = free_ports(1)
+    with strict_pacs(port) as pacs, worker(port, tmp_path / "data") as seen:
+        pacs.add(file_of(1))
+        wait_for(lambda: seen.published() == 1)
+        first = results_of(pacs, 1)
+        dataset = chest_instance(
+            StudyInstanceUID=f"{STUDY_UID}.1",
+            SeriesInstanceUID=f"{STUDY_UID}.1.2",
+            SOPInstanceUID=f"{STUDY_UID}.1.2.1",
+            AccessionNumber="ACC1",
+            ViewPosition=late,
+        )
+        written = io.BytesIO()
+        pydicom.dcmwrite(written, dataset, enforce_file_format=True)
+        pacs.add(written.getvalue())
+        expected = 2 if late == "PA" else 1
+        time.sleep(1)
+        wait_for(lambda: seen.published() == expected)
+        again = results_of(pacs, 1)
+        assert again["SR"] == 2 * expected
+        assert again["DX"] == first["DX"] + 1
+        assert [each.superseded for each in seen.results.entries()].count(True) == expected - 1

@@ -1,0 +1,284 @@
+"""Noticing studies: none is missed, none is looked at twice, restarts and outages included."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from standing_clock import StandingClock
+from studies import site as example_site
+
+from cds_server.adapters.sql_arrival_store import SqlArrivalStore
+from cds_server.adapters.sql_audit_trail import SqlAuditTrail
+from cds_server.adapters.sql_component_store import SqlComponentStore
+from cds_server.adapters.sql_schema import open_engine
+from cds_server.arrivals import Arrived
+from cds_server.errors import ArchiveUnreachable
+from cds_server.imaging import Arrival
+from cds_server.operations import Operations
+from cds_server.watch import Watch, Watched
+
+MODEL = "5f" * 32
+PACS = Watched(3.0, frozenset({"CR", "DX", "CT"}), timedelta(seconds=10))
+
+
+@dataclass
+class ListedArchive:
+    """An archive whose list a test writes."""
+
+    listed: list[Arrival] = field(default_factory=list)
+    away: bool = False
+    asked: list[datetime | None] = field(default_factory=list)
+
+    def arrivals(self, *, since: datetime | None = None) -> Sequence[Arrival]:
+        self.asked.append(since)
+        if self.away:
+            msg = "the archive does not answer (ConnectionError)"
+            raise ArchiveUnreachable(msg)
+        return list(self.listed)
+
+
+class Watching:
+    """A watch over a database that survives it."""
+
+    def __init__(self, folder: Path, watched: Watched = PACS) -> None:
+        self.engine = open_engine(folder / "radcds.sqlite")
+        self.trail = SqlAuditTrail(self.engine)
+        self.archive = ListedArchive()
+        self.clock = StandingClock()
+        self.looked: list[Arrived] = []
+        self.wait: timedelta | None = None
+        self.broken = False
+        self.watched = watched
+        self.restart()
+
+    def restart(self, model: str = MODEL) -> None:
+        self.arrivals = SqlArrivalStore(self.engine)
+        self.operations = Operations(
+            SqlComponentStore(self.engine), site=example_site(), clock=self.clock
+        )
+        self.watch = Watch(
+            self.archive,  # type: ignore[arg-type]
+            arrivals=self.arrivals,
+            look=self.look,
+            operations=self.operations,
+            clock=self.clock,
+            watched=self.watched,
+            model_sha256=model,
+        )
+
+    def look(self, arrived: Arrived) -> timedelta | None:
+        if self.broken:
+            msg = "the archive refused with status 503"
+            raise ArchiveUnreachable(msg)
+        self.looked.append(arrived)
+        return self.wait
+
+    def step(self, seconds: float = 0.0) -> list[str]:
+        self.clock.time += timedelta(seconds=seconds)
+        self.looked.clear()
+        self.watch.ask()
+        self.watch.look()
+        return [each.study_instance_uid for each in self.looked]
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Watching:
+    return Watching(tmp_path)
+
+
+def radiograph(uid: str, instances: int = 1) -> Arrival:
+    return Arrival(uid, ("CR",), instances)
+
+
+def test_a_radiograph_is_looked_at_at_once_and_never_again(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    assert watching.step() == ["1.2"]
+    assert watching.step(60) == []
+    watching.restart()
+    assert watching.step(60) == []
+
+
+def test_a_ct_is_looked_at_when_it_has_been_quiet(watching: Watching) -> None:
+    watching.archive.listed = [Arrival("1.2", ("CT",), 40)]
+    assert watching.step() == []
+    watching.archive.listed = [Arrival("1.2", ("CT",), 100)]
+    assert watching.step(8) == []
+    assert watching.step(8) == []
+    assert watching.step(3) == ["1.2"]
+
+
+def test_a_study_that_arrives_while_the_server_is_down_is_found(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.1")]
+    watching.step()
+    watching.restart()
+    watching.archive.listed.append(radiograph("1.2"))
+    assert watching.step(3600) == ["1.2"]
+
+
+def test_a_study_is_looked_at_again_when_it_has_grown_and_is_quiet(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    watching.step()
+    watching.archive.listed = [radiograph("1.2", 3)]
+    assert watching.step(5) == []
+    assert watching.step(31) == ["1.2"]
+    assert watching.looked == [Arrived("1.2", 2, 3, in_place=False)]
+
+
+def test_studies_of_other_modalities_are_passed_over(watching: Watching) -> None:
+    watching.archive.listed = [Arrival("1.1", ("MR", "SR"), 400), Arrival("1.2", ("MR", "CR"), 1)]
+    assert watching.step() == ["1.2"]
+
+
+def test_a_study_whose_modality_the_archive_does_not_tell_is_looked_at(watching: Watching) -> None:
+    watching.archive.listed = [Arrival("1.1")]
+    watching.step()
+    assert watching.step(11) == ["1.1"]
+
+
+def test_the_windows_overlap_and_all_days_are_swept_now_and_then(watching: Watching) -> None:
+    for _ in range(13):
+        watching.step(60)
+    ages = [watching.clock.time - since for since in watching.archive.asked if since]
+    first, second = watching.archive.asked[:2]
+    assert first is not None
+    assert second is not None
+    assert second - first > timedelta(days=2)
+    assert len(ages) == 13
+    sweeps = [
+        before
+        for before, after in zip(watching.archive.asked, watching.archive.asked[1:], strict=False)
+        if before and after and after - before > timedelta(days=2)
+    ]
+    assert len(sweeps) == 2
+
+
+def test_a_folder_is_looked_at_whole(tmp_path: Path) -> None:
+    watching = Watching(tmp_path, Watched())
+    watching.archive.listed = [Arrival("1.1", (), 1)]
+    assert watching.step() == ["1.1"]
+    assert watching.archive.asked == [None]
+
+
+def test_an_archive_that_is_away_is_told_once_and_so_is_its_return(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    watching.archive.away = True
+    for _ in range(3):
+        with pytest.raises(ArchiveUnreachable):
+            watching.step(5)
+    (archive,) = watching.operations.components()
+    assert "does not answer" in archive.trouble
+    watching.archive.away = False
+    assert watching.step(5) == ["1.2"]
+    (archive,) = watching.operations.components()
+    assert archive.trouble == ""
+    told = [json.loads(each) for each in watching.trail.events()]
+    assert [each["outcome"] for each in told] == ["8", "0"]
+    assert watching.trail.verify() == 2
+
+
+def test_an_archive_that_fails_between_list_and_look_loses_nothing(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    watching.broken = True
+    assert watching.step() == []
+    watching.broken = False
+    assert watching.step(1) == []
+    assert watching.step(5) == ["1.2"]
+
+
+def test_who_is_asked_to_come_later_does(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    watching.wait = timedelta(seconds=20)
+    assert watching.step() == ["1.2"]
+    watching.wait = None
+    assert watching.step(10) == []
+    assert watching.step(10) == ["1.2"]
+    assert watching.step(60) == []
+
+
+def test_a_change_during_the_look_is_looked_at_too(watching: Watching) -> None:
+    watching.arrivals.told("1.2", watching.clock.time)
+    (arrived,) = watching.arrivals.due(watching.clock.time)
+    watching.arrivals.told("1.2", watching.clock.time)
+    watching.arrivals.looked(arrived, MODEL)
+    assert watching.arrivals.due(watching.clock.time) == [Arrived("1.2", 2, None, in_place=True)]
+    assert watching.arrivals.waiting() == (1, watching.clock.time)
+
+
+def test_another_model_looks_again_at_the_days_that_are_watched(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.1")]
+    watching.step()
+    watching.clock.time += timedelta(days=2)
+    watching.archive.listed = [radiograph("1.1"), radiograph("1.2")]
+    watching.step()
+    watching.clock.time += timedelta(days=2)
+    watching.restart()
+    assert watching.watch.renew() == 0
+    watching.restart("a" * 64)
+    assert watching.watch.renew() == 1
+    watching.archive.listed = [radiograph("1.2")]
+    assert watching.step() == ["1.2"]
+    assert watching.step(60) == []
+
+
+def test_what_is_beyond_the_days_is_forgotten_but_never_while_it_waits(watching: Watching) -> None:
+    watching.archive.listed = [radiograph("1.1")]
+    watching.step()
+    watching.archive.listed = []
+    watching.arrivals.told("1.2", watching.clock.time)
+    watching.broken = True
+    watching.step(4 * 86_400)
+    watching.broken = False
+    assert watching.step(10) == ["1.2"]
+    assert watching.arrivals.listed("1.1", 1, due=watching.clock.time, again=watching.clock.time), (
+        "it was forgotten, so it is new"
+    )
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    events=st.lists(
+        st.one_of(
+            st.tuples(st.just("grow"), st.sampled_from("123")),
+            st.tuples(st.just("told"), st.sampled_from("123")),
+            st.tuples(st.just("restart"), st.just("")),
+            st.tuples(st.just("outage"), st.just("")),
+            st.tuples(st.just("step"), st.just("")),
+        ),
+        max_size=20,
+    )
+)
+def test_whatever_happens_the_last_change_of_every_study_is_looked_at(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str]]
+) -> None:
+    watching = Watching(tmp_path_factory.mktemp("watch"))
+    counts: dict[str, int] = {}
+    seen: dict[str, int | None] = {}
+    for what, which in events:
+        uid = f"1.2.{which}"
+        if what == "grow":
+            counts[uid] = counts.get(uid, 0) + 1
+            watching.archive.listed = [radiograph(each, n) for each, n in counts.items()]
+        elif what == "told":
+            counts.setdefault(uid, 1)
+            watching.arrivals.told(uid, watching.clock.time)
+        elif what == "restart":
+            watching.restart()
+        elif what == "outage":
+            watching.broken = not watching.broken
+        else:
+            watching.step(7)
+            seen |= {each.study_instance_uid: each.instances for each in watching.looked}
+    watching.broken = False
+    watching.archive.listed = [radiograph(each, n) for each, n in counts.items()]
+    for _ in range(3):
+        watching.step(31)
+        seen |= {each.study_instance_uid: each.instances for each in watching.looked}
+    assert seen == counts
+    assert watching.step(31) == []
