@@ -72,8 +72,8 @@ class ArrivalStore(Protocol):
         """Give the studies to be looked at, the longest waiting first."""
         ...
 
-    def waiting(self) -> tuple[int, datetime | None]:
-        """Give how many studies were not looked at yet, and since when the longest waits."""
+    def waiting(self, now: datetime) -> tuple[int, datetime | None]:
+        """Give how many studies are due and were not looked at, and since when the longest is."""
         ...
 
     def looked(self, arrived: Arrived, model_sha256: str) -> None:

@@ -22,9 +22,9 @@ class Snapshot:
     components
         Every part that was ever in trouble.
     waiting
-        How many studies arrived and were not looked at yet.
+        How many studies are due to be looked at, and were not.
     oldest
-        Since when the longest of them waits, or ``None``.
+        Since when the longest of them is due, or ``None``.
     troubles
         Every delivery whose latest attempt failed.
     """
@@ -57,9 +57,10 @@ class OperationsAccess:
     def look(self, viewer: Viewer) -> Snapshot:
         """Look at the server; the look is recorded first."""
         self._gate.record([self._gate.query_leaf(viewer, "operations")])
-        waiting, oldest = self._arrivals.waiting()
+        now = self._gate.now()
+        waiting, oldest = self._arrivals.waiting(now)
         return Snapshot(
-            self._gate.now(),
+            now,
             self._operations.components(),
             waiting,
             oldest,

@@ -290,12 +290,12 @@ HOSTILE = {
         DAMAGED,
         DAMAGED,
     ),
-    "RLE 11500, within the budget": Hostile(
+    "RLE 9800, within the budget": Hostile(
         lambda: compressed(
             RLELossless,
-            rle(b"\x81\x00" * 1_033_204),
-            Rows=11500,
-            Columns=11500,
+            rle(b"\x81\x00" * 750_313),
+            Rows=9800,
+            Columns=9800,
             BitsAllocated=8,
             BitsStored=8,
             HighBit=7,

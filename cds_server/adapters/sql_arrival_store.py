@@ -105,9 +105,11 @@ class SqlArrivalStore:
                 for row in connection.execute(query)
             ]
 
-    def waiting(self) -> tuple[int, datetime | None]:
-        """Give how many studies were not looked at yet, and since when the longest waits."""
-        query = select(func.count(), func.min(_ROW.changed_at)).where(_ROW.looked < _ROW.change)
+    def waiting(self, now: datetime) -> tuple[int, datetime | None]:
+        """Give how many studies are due and were not looked at, and since when the longest is."""
+        query = select(func.count(), func.min(_ROW.due)).where(
+            _ROW.due <= _milliseconds(now), _ROW.looked < _ROW.change
+        )
         with reading(self._engine) as connection:
             count, oldest = connection.execute(query).one()
         return count, datetime.fromtimestamp(oldest / 1000, UTC) if count else None

@@ -4,21 +4,29 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
 
+import highdicom.sr
 import pydicom
 import pytest
 from conftest import sample
 from orthanc import AE_TITLE, Orthanc, free_ports, orthanc
 from syntaxes import LOSSLESS, LOSSY, encoded
+
+from ai_engine.bundle import default_bundle_path
+from cds_server.adapters.sql_arrival_store import SqlArrivalStore
+from cds_server.adapters.sql_result_store import SqlResultStore
+from cds_server.adapters.sql_schema import open_engine
 
 ROOT = Path(__file__).parent.parent.parent
 HOOK = ROOT / "deploy/orthanc/radcds.lua"
@@ -189,3 +197,156 @@ def test_what_the_model_does_not_read_has_its_decline_in_the_pacs(
     assert modalities(beside.pacs, study) == sorted([modality, "SR", "SR"])
     for content in results(beside.pacs, study).values():
         assert b"Not analysed" in content or b"NOT ANALYSED" in content
+
+
+def written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write objects into files of their own."""
+    folder.mkdir()
+    paths = []
+    for uid, content in contents.items():
+        path = folder / f"{uid}.dcm"
+        path.write_bytes(content)
+        paths.append(path)
+    return paths
+
+
+def test_every_object_in_the_pacs_is_valid_for_other_peoples_judges(
+    beside: Beside, tmp_path: Path
+) -> None:
+    dataset = as_study(sample("RG1_UNCR.dcm").read_bytes(), 60)
+    study = str(dataset.StudyInstanceUID)
+    source = send(beside.pacs, dataset, tmp_path)
+    wait_for(lambda: has_report(beside.pacs, study), PATIENCE_S)
+    paths = written(tmp_path / "results", results(beside.pacs, study))
+    assert len(paths) == len(EVERY_RESULT)
+    for path in paths:
+        judged = run("dciodvfy", path)
+        assert not [line for line in judged if line.startswith("Error")], path
+    assert not [line for line in run("dcentvfy", source, *paths) if line.startswith("Error")]
+    checked = subprocess.run(
+        [sys.executable, "-m", "cds_server.cli", "air", "check", source, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for path in paths:
+        read = pydicom.dcmread(path, stop_before_pixels=True)
+        if read.Modality == "SR":
+            assert run("dsrdump", "-Ec", path)
+            highdicom.sr.srread(path)
+
+
+def test_a_repeat_adds_nothing_and_our_own_results_cause_no_reading(
+    beside: Beside, tmp_path: Path
+) -> None:
+    dataset = as_study(sample("RG1_UNCR.dcm").read_bytes(), 61)
+    study = str(dataset.StudyInstanceUID)
+    send(beside.pacs, dataset, tmp_path)
+    wait_for(lambda: has_report(beside.pacs, study), PATIENCE_S)
+    first = results(beside.pacs, study)
+    send(beside.pacs, dataset, tmp_path)
+    token = (beside.data.parent / "token").read_text()
+    for _ in range(3):
+        tell(beside.radcds, token, study)
+    store = SqlResultStore(open_engine(beside.data / "radcds.sqlite"))
+    time.sleep(3)
+    assert results(beside.pacs, study) == first
+    assert len(store.entries_of_study(study)) == 1
+    arrivals = SqlArrivalStore(open_engine(beside.data / "radcds.sqlite"))
+    assert arrivals.waiting(datetime.now(UTC)) == (0, None)
+
+
+def test_a_late_frontal_view_supersedes_the_earlier_result_in_the_pacs_too(
+    beside: Beside, tmp_path: Path
+) -> None:
+    dataset = as_study(sample("RG1_UNCR.dcm").read_bytes(), 62)
+    study = str(dataset.StudyInstanceUID)
+    send(beside.pacs, dataset, tmp_path)
+    wait_for(lambda: has_report(beside.pacs, study), PATIENCE_S)
+    earlier = {uid for uid, content in results(beside.pacs, study).items() if is_report(content)}
+    dataset.SOPInstanceUID = f"{study}.1.2"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.ViewPosition = "AP"
+    send(beside.pacs, dataset, tmp_path)
+    wait_for(lambda: modalities(beside.pacs, study).count("SR") == 4, 2 * PATIENCE_S)
+    reports = [c for c in results(beside.pacs, study).values() if is_report(c)]
+    named = {
+        str(instance.ReferencedSOPInstanceUID)
+        for content in reports
+        for of_study in pydicom.dcmread(io.BytesIO(content)).get("PredecessorDocumentsSequence", [])
+        for series in of_study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert named
+    assert named <= earlier
+
+
+def test_another_model_version_adds_exactly_one_series_of_each_kind(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    (tmp_path / "token").write_text("t" * 40)
+    newer = newer_model(tmp_path)
+    with orthanc(tmp_path, dicom=True) as pacs:
+        dataset = as_study(sample("RG1_UNCR.dcm").read_bytes(), 63)
+        study = str(dataset.StudyInstanceUID)
+        send(pacs, dataset, tmp_path)
+        with radcds(pacs, tmp_path, port):
+            wait_for(lambda: has_report(pacs, study), 30)
+        first = results(pacs, study)
+        with radcds(pacs, tmp_path, port):
+            time.sleep(3)
+        assert results(pacs, study) == first, "started again, it repeats nothing"
+        with radcds(pacs, tmp_path, port, RADCDS_MODEL=str(newer)):
+            wait_for(lambda: modalities(pacs, study).count("SR") == 4, 30)
+            time.sleep(1)
+        both = results(pacs, study)
+    assert first.items() <= both.items()
+    added = [content for uid, content in both.items() if uid not in first]
+    assert series_by_modality(added) == series_by_modality(first.values())
+    assert not set(series_of(added)) & set(series_of(first.values()))
+
+
+def newer_model(folder: Path) -> Path:
+    """Make another version of the model that ships: the same network under a new number."""
+    newer = folder / "newer"
+    shutil.copytree(default_bundle_path(), newer)
+    manifest = newer / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": "1.0.1"}))
+    return newer
+
+
+def series_of(contents: Iterable[bytes]) -> list[str]:
+    read = [pydicom.dcmread(io.BytesIO(each), stop_before_pixels=True) for each in contents]
+    return [str(each.SeriesInstanceUID) for each in read]
+
+
+def series_by_modality(contents: Iterable[bytes]) -> dict[str, int]:
+    """Count the series of each kind of object."""
+    kinds: dict[str, set[str]] = {}
+    for each in contents:
+        read = pydicom.dcmread(io.BytesIO(each), stop_before_pixels=True)
+        kinds.setdefault(str(read.SOPClassUID), set()).add(str(read.SeriesInstanceUID))
+    return {kind: len(series) for kind, series in kinds.items()}
+
+
+def is_report(content: bytes) -> bool:
+    return bool(pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True).Modality == "SR")
+
+
+def tell(radcds_url: str, token: str, study: str) -> None:
+    request = urllib.request.Request(  # noqa: S310 - loopback
+        f"{radcds_url}/pacs/events",
+        json.dumps({"study": study}).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
+        assert answer.status == 202
+
+
+def run(program: str, *paths: Path) -> list[str]:
+    """Ask a judge, and give every line that it says."""
+    path = which(program) or str(Path(sys.executable).parent / program)
+    said = subprocess.run(
+        [path, *paths], capture_output=True, text=True, check=False, errors="replace"
+    )
+    return (said.stdout + said.stderr).splitlines()

@@ -206,7 +206,7 @@ def test_a_change_during_the_look_is_looked_at_too(watching: Watching) -> None:
     watching.arrivals.told("1.2", watching.clock.time)
     watching.arrivals.looked(arrived, MODEL)
     assert watching.arrivals.due(watching.clock.time) == [Arrived("1.2", 2, None, in_place=True)]
-    assert watching.arrivals.waiting() == (1, watching.clock.time)
+    assert watching.arrivals.waiting(watching.clock.time) == (1, watching.clock.time)
 
 
 def test_another_model_looks_again_at_the_days_that_are_watched(watching: Watching) -> None:

@@ -1,5 +1,7 @@
 """A compressed frame is asked for its size before anything decodes it."""
 
+import struct
+
 import pydicom
 import pytest
 from conftest import sample
@@ -33,6 +35,21 @@ def test_the_size_is_read_where_the_format_says_it(
 def test_filling_and_markers_without_a_segment_are_passed_over() -> None:
     frame = b"\xff\xc3\x00\x0b\x08\x00\x07\x00\x09\x01\x01\x11\x00"
     assert frame_size(b"\xff\xd8\xff\xff\xff\xd0\xff\xe0\x00\x04AB" + frame) == FrameSize(7, 9, 1)
+
+
+def boxed(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def test_a_jpeg_2000_file_around_the_codestream_is_opened_box_by_box() -> None:
+    real, decoy = (
+        b"\xff\x4f\xff\x51" + struct.pack(">HHIIII", 41, 0, n, n, 0, 0) + bytes(16) + b"\x00\x01"
+        for n in (60000, 64)
+    )
+    start = boxed(b"jP  ", b"\r\n\x87\n")
+    hidden = start + boxed(b"free", decoy) + boxed(b"jp2c", real)
+    assert frame_size(hidden) == FrameSize(60000, 60000, 1)
+    assert frame_size(start + struct.pack(">I4s", 0, b"free") + real) is None
 
 
 @pytest.mark.parametrize(
