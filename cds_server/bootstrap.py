@@ -75,7 +75,7 @@ from cds_server.study_images import ArchiveImages
 from cds_server.triage import PATIENCE_S, Triage
 from cds_server.watch import Look, Watch
 from cds_server.web.doors import Keys
-from cds_server.workitems import Performer, Readings, Station
+from cds_server.workitems import Performer, Readings, Station, WorkitemSource
 from cds_server.worklist import Placing
 from fhir_mappers.workitem import Wanted
 
@@ -379,6 +379,19 @@ def watched_arrivals(archive: ImageArchive, settings: Settings) -> Sequence[Arri
     )
 
 
+def result_archive(settings: Settings) -> ImageArchive | None:
+    """Open the PACS that gets the results, to look into it; ``None`` where it is a folder or none.
+
+    Raises
+    ------
+    InvalidSettings
+        If its credentials are not good.
+    """
+    if not is_address(settings.result_archive):
+        return None
+    return DicomWebArchive(_pacs(settings)[settings.result_archive])
+
+
 def watch(services: Services, *, archive: ImageArchive, look: Look, model: ModelIdentity) -> Watch:
     """Build the watch over an archive."""
     return Watch(
@@ -392,6 +405,31 @@ def watch(services: Services, *, archive: ImageArchive, look: Look, model: Model
     )
 
 
+def worklist(settings: Settings) -> tuple[WorkitemSource, Wanted]:
+    """Open the worklist from which work is taken, and say which work.
+
+    Raises
+    ------
+    InvalidSettings
+        If its credentials are not good.
+    """
+    credentials = _credentials(
+        settings.workitems_auth, settings.workitems_credentials, settings.workitems
+    )
+    source = UpsRs(
+        settings.workitems,
+        http=BoundedSender(
+            timeout_s=settings.archive_timeout_s, largest_bytes=_MOST_WORKLIST_BYTES
+        ),
+        authorization=credentials.authorization if credentials else lambda: "",
+    )
+    return source, Wanted(station=_station(settings))
+
+
+def _station(settings: Settings) -> Code:
+    return Code(settings.workitem_station, settings.workitem_station_scheme, "radcds")
+
+
 def performer(services: Services, triage: Triage) -> Performer | None:
     """Build what takes work from a worklist; ``None`` where none is named, or in shadow.
 
@@ -403,23 +441,13 @@ def performer(services: Services, triage: Triage) -> Performer | None:
     settings = services.settings
     if not settings.workitems or settings.shadow:
         return None
-    credentials = _credentials(
-        settings.workitems_auth, settings.workitems_credentials, settings.workitems
-    )
-    station = Code(settings.workitem_station, settings.workitem_station_scheme, "radcds")
-    source = UpsRs(
-        settings.workitems,
-        http=BoundedSender(
-            timeout_s=settings.archive_timeout_s, largest_bytes=_MOST_WORKLIST_BYTES
-        ),
-        authorization=credentials.authorization if credentials else lambda: "",
-    )
+    source, wanted = worklist(settings)
     return Performer(
         source,
         readings=Readings(triage.requested, services.store.entry, services.store.artefacts),
-        wanted=Wanted(station=station),
+        wanted=wanted,
         station=Station(
-            station,
+            _station(settings),
             installation_id(settings.data_dir / "installation"),
             stored_by=DicomWebDestination.name,
             retrieved_from=settings.result_archive,
@@ -498,9 +526,11 @@ __all__ = [
     "local_token",
     "performer",
     "reader",
+    "result_archive",
     "services",
     "services_from_environment",
     "triage",
     "watch",
     "watched_arrivals",
+    "worklist",
 ]

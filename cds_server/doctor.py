@@ -1,5 +1,6 @@
 """Is this server fit to start? Each check says what it found and what to do."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from ai_engine.errors import ModelUnavailable
 from cds_server import bootstrap
 from cds_server.bootstrap import Services
 from cds_server.config import Settings, is_address
-from cds_server.errors import ArchiveError, CdsServerError, InvalidSettings
+from cds_server.errors import ArchiveError, CdsServerError, InstanceUnreadable, InvalidSettings
 from cds_server.network_file import read_network
+from fhir_mappers.workitem import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ def examine(settings: Settings) -> list[Check]:
     return [
         _check("model", lambda: _model(settings)),
         _check("archive", lambda: _archive(settings)),
+        _check("opening images", lambda: _opening(settings)),
+        *_beside(settings),
         _check("network", lambda: _network(settings)),
         *_databases(settings),
         *_output_folders(settings),
@@ -73,6 +77,34 @@ def _archive(settings: Settings) -> str:
         )
         raise ArchiveError(msg)
     return f"{studies} studies in the archive"
+
+
+def _opening(settings: Settings) -> str:
+    """Open something that is no image, in a confined process."""
+    with contextlib.suppress(InstanceUnreadable):
+        bootstrap.decoder(settings).decode(b"")
+    return "a confined process opens each image"
+
+
+def _beside(settings: Settings) -> Iterator[Check]:
+    """Ask the PACS that gets the results, and the worklist that gives work."""
+    if is_address(settings.result_archive):
+        yield _check("result archive", lambda: _results(settings))
+    if settings.workitems:
+        yield _check("worklist", lambda: _worklist(settings))
+
+
+def _results(settings: Settings) -> str:
+    archive = bootstrap.result_archive(settings)
+    if archive is not None:
+        bootstrap.watched_arrivals(archive, settings)
+    return f"{settings.result_archive} answers"
+
+
+def _worklist(settings: Settings) -> str:
+    source, wanted = bootstrap.worklist(settings)
+    waiting = source.search(State.SCHEDULED, wanted)
+    return f"{len(waiting)} workitems are scheduled in {settings.workitems}"
 
 
 def _network(settings: Settings) -> str:

@@ -1,8 +1,9 @@
 """The processes that open what comes from outside: ``python -m cds_server.adapters.sandbox_child``.
 
-A keeper loads everything once and touches no foreign bytes. For each instance it forks a process
-that confines itself, opens this one instance, answers and ends: what an instance does to it ends
-with it, and images of two patients are never in one process.
+A keeper loads everything once and touches no foreign bytes. It forks one process ahead, which waits
+for an instance, confines itself, opens this one instance, answers and ends: what an instance does
+to it ends with it, and images of two patients are never in one process. The keeper then says how
+that process ended, and forks the next.
 
 The keeper ends when the other end of its control socket is closed, however the server ends.
 """
@@ -16,9 +17,8 @@ import mmap
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from pydicom.charset import python_encoding
@@ -32,14 +32,16 @@ from fhir_mappers.errors import ImageDeclined
 
 READY = b"ready"
 MOST_MESSAGE_BYTES = 64 * 1024
+_NOBODY_ASKS = 3
 _MAPPING = mmap.MAP_SHARED | mmap.MAP_POPULATE
 
 
 def keep(control: socket.socket, limits: Limits) -> None:
-    """Open one instance after the other, each in a process of its own, until nobody asks.
+    """Have one instance after the other opened, until nobody asks any more.
 
     A request is a message with three descriptors: where to answer, the instance, and a file for
-    what is too long for a message.
+    what is too long for a message. After each, the exit code of the process that opened it follows
+    on the control socket.
 
     Parameters
     ----------
@@ -50,23 +52,12 @@ def keep(control: socket.socket, limits: Limits) -> None:
     """
     _load()
     gc.freeze()
-    if _status(functools.partial(confine, limits)) != 0:
+    if _exit_code(functools.partial(confine, limits)) != 0:
         return
     control.send(READY)
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MOST_MESSAGE_BYTES, 3)
-        if not message:
-            return
-        request = json.loads(message)
-        descriptor, instance, content = descriptors
-        with socket.socket(fileno=descriptor) as answer:
-            status = _status(
-                functools.partial(_answer, request, answer, instance, content, limits), control
-            )
-            with contextlib.suppress(OSError):
-                answer.send(_message({"ended": status}))
-        os.close(instance)
-        os.close(content)
+    while (code := _exit_code(functools.partial(_serve, control, limits))) != _NOBODY_ASKS:
+        with contextlib.suppress(OSError):
+            control.send(str(code).encode())
 
 
 def _load() -> None:
@@ -91,19 +82,11 @@ def _load() -> None:
     for_viewer(file, 0)
 
 
-def _status(work: Callable[[], None], *closed: socket.socket) -> int:
-    """Do some work in a process of its own, and give how it ended: 0, or the number of a signal.
-
-    Returns
-    -------
-    int
-        As ``os.waitstatus_to_exitcode`` has it.
-    """
+def _exit_code(work: Callable[[], None]) -> int:
+    """Do some work in a process of its own, and give its exit code, or minus the signal."""
     child = os.fork()
     if child == 0:
         try:
-            for each in closed:
-                each.close()
             work()
             os._exit(0)
         finally:
@@ -112,21 +95,24 @@ def _status(work: Callable[[], None], *closed: socket.socket) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _answer(
-    request: Mapping[str, Any], answer: socket.socket, instance: int, content: int, limits: Limits
-) -> None:
-    """Confine this process, open the instance, and say what came of it."""
+def _serve(control: socket.socket, limits: Limits) -> None:
+    """Wait for a request, confine this process, open the instance, and say what came of it."""
+    message, descriptors, _, _ = socket.recv_fds(control, MOST_MESSAGE_BYTES, 3)
+    control.close()
+    if not message:
+        os._exit(_NOBODY_ASKS)
+    answer, instance, content = descriptors
     size = os.fstat(instance).st_size
     file = mmap.mmap(instance, size, flags=_MAPPING, prot=mmap.PROT_READ) if size else BytesIO()
     confine(limits)
-    frame = request["frame"]
+    frame = json.loads(message)["frame"]
     try:
         said = _for_model(file, content) if frame is None else _for_viewer(file, frame, content)
     except InstanceUnreadable as error:
         said = {"unreadable": str(error)}
     except ImageDeclined as error:
         said = {"declined": error.outcome.reason, "detail": error.outcome.detail}
-    answer.send(_message(said))
+    _write(answer, memoryview(json.dumps(said).encode()))
 
 
 def _for_model(file: ReadableFile, content: int) -> dict[str, object]:
@@ -161,10 +147,6 @@ def _for_viewer(file: ReadableFile, frame: int, content: int) -> dict[str, objec
 def _write(descriptor: int, data: memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _message(said: Mapping[str, object]) -> bytes:
-    return json.dumps(said).encode()
 
 
 if __name__ == "__main__":

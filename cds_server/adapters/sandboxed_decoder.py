@@ -64,8 +64,8 @@ class SandboxedDecoder:
     slots
         How many instances are opened at once. Each slot keeps one process ready, of about 60 MB.
     memory_mb
-        Address space in MiB that opening one instance may take. A radiograph of 30 megapixels
-        takes about 500; with the default, an instance and the server stay within 1 GiB.
+        Address space in MiB that opening one instance may take. Real radiographs take up to about
+        200, the largest image that is decoded at all (64 megapixels) about 500.
     timeout_s
         Seconds that opening one instance may take.
     wait_s
@@ -159,9 +159,9 @@ class SandboxedDecoder:
         Raises
         ------
         InstanceUnreadable
-            If it takes too long.
+            If it takes too long, or the process that opened the instance ended without one.
         DecoderUnavailable
-            If the keeper ends without one.
+            If the keeper ended.
         """
         with self._keeper() as keeper, _unavailable_said():
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -174,10 +174,8 @@ class SandboxedDecoder:
                 except TimeoutError as error:
                     keeper.end()
                     raise InstanceUnreadable(TOO_MUCH_TIME) from error
-        if not message:
-            keeper.end()
-            msg = "the process that opens images was ended from outside"
-            raise DecoderUnavailable(msg)
+            if not message:
+                raise InstanceUnreadable(_ENDED.get(keeper.exit_code(), CUT_OFF))
         return message
 
     @contextmanager
@@ -219,12 +217,12 @@ class _Keeper:
     def __init__(self, limits: Limits) -> None:
         with _unavailable_said():
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(_START_TIMEOUT_S)
+            ours.settimeout(_START_TIMEOUT_S + limits.timeout_s)
             with contextlib.ExitStack() as closed, theirs:
                 closed.enter_context(ours)
                 process = _start(theirs.fileno(), limits)
                 closed.pop_all()
-            self._process, self._control = process, ours
+            self._process, self._control, self._at_work = process, ours, False
             self.end = weakref.finalize(self, _end, process, ours)
             if ours.recv(len(READY)) == READY:
                 return
@@ -244,7 +242,27 @@ class _Keeper:
 
     def ask(self, request: bytes, descriptors: tuple[int, int, int]) -> None:
         """Send a request; the answer goes to the first of the descriptors."""
+        if self._at_work:
+            self.exit_code()
         socket.send_fds(self._control, [request], descriptors)
+        self._at_work = True
+
+    def exit_code(self) -> int:
+        """Wait for the end of the process that was asked last, and give its exit code.
+
+        Raises
+        ------
+        DecoderUnavailable
+            If the keeper ended.
+        """
+        said = self._control.recv(MOST_MESSAGE_BYTES)
+        self._at_work = False
+        try:
+            return int(said)
+        except ValueError as error:
+            self.end()
+            msg = "the process that opens images was ended from outside"
+            raise DecoderUnavailable(msg) from error
 
 
 def _start(descriptor: int, limits: Limits) -> subprocess.Popen[bytes]:
@@ -280,7 +298,8 @@ class _Answer:
     """
 
     said: Mapping[str, Any]
-    content: mmap.mmap
+    content: int
+    content_bytes: int
 
     def decoded(self) -> DecodedInstance:
         """Read the answer to ``decode``.
@@ -293,14 +312,15 @@ class _Answer:
         said = self.said
         rows, columns = _count(said["rows"]), _count(said["columns"])
         end_of_pixels = rows * columns * 4
-        if not end_of_pixels < len(self.content) <= end_of_pixels + MOST_HEADER_BYTES:
+        if not end_of_pixels < self.content_bytes <= end_of_pixels + MOST_HEADER_BYTES:
             raise ValueError(_NO_ANSWER)
         header = Header(
-            self.content[end_of_pixels:],
+            os.pread(self.content, MOST_HEADER_BYTES, end_of_pixels),
             Encoding(said["implicit_vr"] is True, said["little_endian"] is True),
             _uid(said["transfer_syntax"]),
         ).dataset()
-        pixels = np.frombuffer(self.content, np.float32, rows * columns).reshape(rows, columns)
+        mapped = mmap.mmap(self.content, end_of_pixels, access=mmap.ACCESS_COPY)
+        pixels = np.frombuffer(mapped, np.float32).reshape(rows, columns)
         return DecodedInstance(header, self._image(pixels))
 
     def _image(self, pixels: NDArray[np.float32]) -> Image:
@@ -326,7 +346,7 @@ class _Answer:
         """Read the answer to ``pixels``."""
         said = self.said
         return Pixels(
-            self.content[:],
+            os.pread(self.content, self.content_bytes, 0),
             _number(said["slope"]),
             _number(said["intercept"]),
             (_number(said["window"][0]), _number(said["window"][1])),
@@ -340,7 +360,7 @@ def _opened(message: bytes, content: int) -> _Answer:
     Raises
     ------
     InstanceUnreadable
-        If it says that the instance is damaged, or that the process that opened it was ended.
+        If it says that the instance is damaged.
     ImageDeclined
         If it says that the instance holds nothing of use.
     ValueError
@@ -351,16 +371,15 @@ def _opened(message: bytes, content: int) -> _Answer:
     memfd_create(2), File sealing.
     """
     said = json.loads(message)
-    if "ended" in said:
-        raise InstanceUnreadable(_ENDED.get(said["ended"], CUT_OFF))
     if "unreadable" in said:
         raise InstanceUnreadable(_words(said["unreadable"]))
     if "declined" in said:
         raise ImageDeclined(Reason(said["declined"]), _words(said["detail"]))
     fcntl.fcntl(content, fcntl.F_ADD_SEALS, _UNCHANGEABLE)
-    if os.fstat(content).st_size > _ANSWER_MB * _MB:
+    size = os.fstat(content).st_size
+    if not 0 < size <= _ANSWER_MB * _MB:
         raise ValueError(_NO_ANSWER)
-    return _Answer(said, mmap.mmap(content, 0, access=mmap.ACCESS_COPY))
+    return _Answer(said, content, size)
 
 
 def _count(value: object) -> int:
