@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 _START_OF_IMAGE = b"\xff\xd8"
 _J2K_START = b"\xff\x4f\xff\x51"
-_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
+_JP2_START = b"\x00\x00\x00\x0cjP  "
+_BOX_START = 8
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _END_OF_HEADERS = frozenset({0xD9, 0xDA})
@@ -39,12 +40,13 @@ def frame_size(encoded: bytes) -> FrameSize | None:
 
     References
     ----------
-    ISO/IEC 10918-1 B.2.2 (SOF), ISO/IEC 14495-1 C.2.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ).
+    ISO/IEC 10918-1 B.2.2 (SOF), ISO/IEC 14495-1 C.2.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ) and
+    I.4 (boxes).
     """
     if encoded.startswith(_START_OF_IMAGE):
         return _jpeg(encoded)
-    if encoded.startswith(_JP2_SIGNATURE):
-        encoded = encoded[max(encoded.find(_J2K_START), 0) :]
+    if encoded.startswith(_JP2_START):
+        encoded = _unboxed(encoded)
     if encoded.startswith(_J2K_START):
         return _jpeg_2000(encoded)
     return None
@@ -74,6 +76,19 @@ def _start_of_frame(segment: bytes) -> FrameSize | None:
     except struct.error:
         return None
     return FrameSize(rows, columns, samples)
+
+
+def _unboxed(encoded: bytes) -> bytes:
+    """Give the codestream of a JP2 file, which DICOM does not allow and some devices write."""
+    at = 0
+    while at + _BOX_START <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, at)
+        if kind == b"jp2c":
+            return encoded[at + _BOX_START :]
+        if length < _BOX_START:
+            break
+        at += length
+    return b""
 
 
 def _jpeg_2000(encoded: bytes) -> FrameSize | None:

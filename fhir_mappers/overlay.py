@@ -35,15 +35,13 @@ def original_png(image: Image) -> bytes:
     return _png(Pillow.fromarray(_grey(image)))
 
 
-def overlay_png(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> bytes:
-    """Give the image with its overlay as a PNG."""
-    return _png(Pillow.fromarray(overlay_rgb(image, saliency, caption=caption)))
+def overlay_png(picture: Pixels) -> bytes:
+    """Give what ``overlay_rgb`` drew as a PNG."""
+    return _png(Pillow.fromarray(picture))
 
 
-def overlay_jpeg(
-    image: Image, saliency: Saliency, *, caption: Sequence[str], max_bytes: int
-) -> bytes:
-    """Give the image with its overlay as a JPEG of at most ``max_bytes``.
+def overlay_jpeg(picture: Pixels, *, max_bytes: int) -> bytes:
+    """Give what ``overlay_rgb`` drew as a JPEG of at most ``max_bytes``.
 
     Quality falls first, then size.
 
@@ -52,7 +50,7 @@ def overlay_jpeg(
     ValueError
         If even the smallest picture is larger.
     """
-    full = Pillow.fromarray(overlay_rgb(image, saliency, caption=caption))
+    full = Pillow.fromarray(picture)
     for scale in _JPEG_SCALES:
         size = (max(1, round(full.width * scale)), max(1, round(full.height * scale)))
         scaled = full if scale == 1.0 else full.resize(size, Pillow.Resampling.LANCZOS)
@@ -86,9 +84,9 @@ def overlay_rgb(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> 
     rows, columns = grey.shape
     strength = Pillow.fromarray(saliency.grid).resize((columns, rows), Pillow.Resampling.BICUBIC)
     shown = np.clip(np.asarray(strength, dtype=np.float32), 0.0, 1.0)
-    alpha = (shown * _STRONGEST_ALPHA)[:, :, np.newaxis]
-    blended = grey[:, :, np.newaxis] * (1.0 - alpha) + _coloured(shown) * alpha
-    picture = np.rint(blended).astype(np.uint8)
+    step = np.rint(shown * (_STEPS - 1)).astype(np.uint8)
+    tint, left = _TINTS[step], _LEFT[step]
+    picture = np.rint(grey[:, :, np.newaxis] * left[:, :, np.newaxis] + tint).astype(np.uint8)
     return np.vstack([picture, _strip(columns, saliency, caption)])
 
 
@@ -106,6 +104,13 @@ def _coloured(strength: NDArray[np.float32]) -> NDArray[np.float32]:
     positions = np.linspace(0.0, 1.0, len(_COLOURS))
     channels = [np.interp(strength, positions, _COLOURS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
+
+
+# What a strength of 0 to 1, in steps, adds to a grey value, and what it leaves of it.
+_STEPS = 256
+_ALPHA = np.linspace(0.0, _STRONGEST_ALPHA, _STEPS, dtype=np.float32)
+_TINTS = _coloured(np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)) * _ALPHA[:, np.newaxis]
+_LEFT = np.float32(1.0) - _ALPHA
 
 
 def _strip(columns: int, saliency: Saliency, caption: Sequence[str]) -> Pixels:
@@ -129,5 +134,5 @@ def _strip(columns: int, saliency: Saliency, caption: Sequence[str]) -> Pixels:
 
 def _png(picture: Pillow.Image) -> bytes:
     written = io.BytesIO()
-    picture.save(written, "PNG", compress_level=6)
+    picture.save(written, "PNG", compress_level=2)  # a fifth larger than 6, four times as fast
     return written.getvalue()

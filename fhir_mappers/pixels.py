@@ -14,7 +14,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEGLSTransferSyntaxes
+from pydicom.uid import JPEGLSTransferSyntaxes, RLELossless
 
 from ai_engine.image import Image
 from ai_engine.result import Reason
@@ -39,6 +39,7 @@ DECODER_ERRORS = (
     struct.error,
 )
 """What pydicom and its decoders raise over damaged data. Too little memory is another matter."""
+DAMAGED = "The pixel data are damaged and cannot be decoded."
 _Floats = NDArray[np.float32]
 
 
@@ -90,8 +91,7 @@ def _shown(dataset: Dataset) -> _Floats:
         padding = _padding(dataset, stored)
         shown = _windowed(dataset, _rescaled(dataset, stored), padding)
     except DECODER_ERRORS as error:
-        msg = "The pixel data are damaged and cannot be decoded."
-        raise ImageDeclined(Reason.UNREADABLE, msg) from error
+        raise ImageDeclined(Reason.UNREADABLE, DAMAGED) from error
     if is_inverted(dataset):
         np.subtract(np.float32(1.0), shown, out=shown)
     if padding is not None:
@@ -223,10 +223,14 @@ def _decoded(dataset: Dataset, encoded: bytes) -> NDArray[np.int_]:
     Raises
     ------
     ImageDeclined
-        If it says another size of itself than the header does.
+        If it says another size of itself than the header does, or none. RLE has none to say.
     """
+    syntax = dataset.file_meta.TransferSyntaxUID
     expected = FrameSize(_number(dataset, "Rows"), _number(dataset, "Columns"), 1)
-    if (frame_size(encoded) or expected) != expected:
+    said = expected if syntax == RLELossless else frame_size(encoded)
+    if said is None:
+        raise ImageDeclined(Reason.UNREADABLE, DAMAGED)
+    if said != expected:
         msg = "The compressed image is not of the size that the header gives."
         raise ImageDeclined(Reason.UNREADABLE, msg)
     single = Dataset()
@@ -235,7 +239,7 @@ def _decoded(dataset: Dataset, encoded: bytes) -> NDArray[np.int_]:
     single.PixelData = encapsulate([encoded])
     single["PixelData"].VR = "OB"
     single.file_meta = FileMetaDataset()
-    syntax = single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    single.file_meta.TransferSyntaxUID = syntax
     plugin = "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
     return np.asarray(pixel_array(single, index=0, decoding_plugin=plugin))
 

@@ -55,14 +55,13 @@ def report_set(
     finding = explained_finding(outcome)
     saliency = outcome.saliency_of(finding.label)
     caption = [probability_line(finding), model_line(context)]
-    png = overlay_png(image, saliency, caption=caption)
-    jpeg = overlay_jpeg(image, saliency, caption=caption, max_bytes=OVERLAY_JPEG_BYTES)
     rgb = overlay_rgb(image, saliency, caption=caption)
+    jpeg = overlay_jpeg(rgb, max_bytes=OVERLAY_JPEG_BYTES)
     return ReportSet(
         bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=jpeg),
         oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
         card=_card(study, outcome, context),
-        overlay_png=png,
+        overlay_png=overlay_png(rgb),
         dicom=_dicom(study, outcome, context, source, rgb),
     )
 

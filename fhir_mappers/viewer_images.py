@@ -16,7 +16,13 @@ from pydicom.pixels.processing import apply_modality_lut
 from ai_engine.result import Reason
 from fhir_mappers.dicom_json import Attributes, integer, numbers, text
 from fhir_mappers.errors import ImageDeclined
-from fhir_mappers.pixels import DECODER_ERRORS, check_decodable, is_inverted, stored_values
+from fhir_mappers.pixels import (
+    DAMAGED,
+    DECODER_ERRORS,
+    check_decodable,
+    is_inverted,
+    stored_values,
+)
 from fhir_mappers.study import Series, Study
 
 _SHADES = 1 << 16
@@ -181,8 +187,7 @@ def pixels(dataset: Dataset, frame: int) -> Pixels:
         try:
             return _sixteen_bits(dataset, stored_values(dataset, frame))
         except DECODER_ERRORS as error:
-            msg = "The pixel data are damaged and cannot be decoded."
-            raise ImageDeclined(Reason.UNREADABLE, msg) from error
+            raise ImageDeclined(Reason.UNREADABLE, DAMAGED) from error
 
 
 def _sixteen_bits(dataset: Dataset, decoded: NDArray[np.generic]) -> Pixels:

@@ -62,10 +62,10 @@ class SandboxedDecoder:
     Parameters
     ----------
     slots
-        How many instances are opened at once. Each slot keeps one process ready, of about 60 MB.
+        How many instances are opened at once. Each slot keeps a process ready, of about 60 MB.
     memory_mb
-        Address space in MiB that opening one instance may take. Real radiographs take up to about
-        200, the largest image that is decoded at all (64 megapixels) about 500.
+        Address space in MiB that opening one instance may take, beyond those 60. A radiograph of
+        15 megapixels takes about 150, one of 30 about 330.
     timeout_s
         Seconds that opening one instance may take.
     wait_s

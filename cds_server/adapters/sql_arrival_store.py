@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, case, delete, func, select, update
+from sqlalchemy import Engine, and_, case, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cds_server.adapters.sql_schema import arrival
@@ -59,7 +59,11 @@ class SqlArrivalStore:
                     "instances": instances,
                     "change": _ROW.change + 1,
                     "changed_at": at,
-                    "due": case((_ROW.looked < _ROW.change, at), else_=_milliseconds(again)),
+                    "due": case(
+                        (and_(_ROW.looked < _ROW.change, _ROW.instances.is_(None)), _ROW.due),
+                        (_ROW.looked < _ROW.change, at),
+                        else_=_milliseconds(again),
+                    ),
                 },
             )
         )

@@ -112,6 +112,15 @@ def test_a_ct_is_looked_at_when_it_has_been_quiet(watching: Watching) -> None:
     assert watching.step(3) == ["1.2"]
 
 
+def test_a_list_that_only_confirms_what_an_event_told_makes_nothing_wait_longer(
+    watching: Watching,
+) -> None:
+    watching.arrivals.told("1.2", watching.clock.time + timedelta(seconds=10))
+    watching.archive.listed = [Arrival("1.2", ("CT",), 100)]
+    assert watching.step(8) == []
+    assert watching.step(3) == ["1.2"]
+
+
 def test_a_study_that_arrives_while_the_server_is_down_is_found(watching: Watching) -> None:
     watching.archive.listed = [radiograph("1.1")]
     watching.step()
