@@ -7,6 +7,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+import pydicom.config
 from pydicom.sr.coding import Code
 from sqlalchemy import Engine
 
@@ -159,7 +160,7 @@ def services(settings: Settings) -> Services:
     except OSError as error:
         msg = f"data_dir: {settings.data_dir} cannot be made ({error.strerror}); choose another"
         raise InvalidSettings(msg) from error
-    logging.getLogger("pydicom").setLevel(logging.ERROR)  # its remarks quote what a header says
+    _keep_headers_out_of_logs()
     network = read_network(settings.network) if settings.network else Network()
     engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
@@ -202,6 +203,12 @@ def services(settings: Settings) -> Services:
         signing_keys=signing_keys,
         readiness=_readiness(engine, settings),
     )
+
+
+def _keep_headers_out_of_logs() -> None:
+    """Let pydicom say nothing of odd values: its remarks quote them."""
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def local_token(settings: Settings) -> TokenFile:

@@ -135,6 +135,8 @@ class Decoder(Protocol):
             If it is damaged, or takes more time or memory than it may.
         ImageDeclined
             If it holds no image that the model could see; with the coded reason.
+        ArchiveUnreachable
+            If no process to open it in can be had now; the image is not at fault.
         """
         ...
 
@@ -147,5 +149,7 @@ class Decoder(Protocol):
             If it is damaged, or takes more time or memory than it may.
         ImageDeclined
             If it holds no pixels that can be shown.
+        ArchiveUnreachable
+            If no process to open it in can be had now; the image is not at fault.
         """
         ...

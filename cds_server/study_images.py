@@ -121,12 +121,16 @@ class ArchiveImages:
             instance = self._asked().instance(
                 study_instance_uid, image.series_instance_uid, image.sop_instance_uid
             )
-            return self._decoder.pixels(instance, image.frame)
+            shown = self._decoder.pixels(instance, image.frame)
         except (StudyNotFound, InstanceUnreadable) as error:
             msg = "the archive cannot give this image"
             raise ImagesUnavailable(msg) from error
         except ImageDeclined as error:
             raise ImagesUnavailable(error.outcome.detail) from error
+        if shown.of != (study_instance_uid, image.sop_instance_uid):
+            msg = "the archive sent another image than it was asked for"
+            raise ImagesUnavailable(msg)
+        return shown
 
 
 class _Kept(Generic[_T]):

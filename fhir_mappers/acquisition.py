@@ -1,5 +1,6 @@
 """What an instance shows, from its header: body part, view, coarse age, spacing."""
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from datetime import date
@@ -146,7 +147,7 @@ def pixel_spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
         value = dataset.get(keyword)
         if isinstance(value, MultiValue) and len(value) == 2:  # noqa: PLR2004 - rows, columns
             rows, columns = (float(each) for each in value)
-            if rows > 0 and columns > 0:
+            if min(rows, columns) > 0 and math.isfinite(rows) and math.isfinite(columns):
                 return rows, columns
     return None
 

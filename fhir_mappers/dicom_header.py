@@ -10,6 +10,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -169,20 +171,34 @@ def written(dataset: Dataset, part: Part, context: ReportContext) -> Written:
     ----------
     DICOM PS3.10 7.1 File Meta Information.
     """
-    dataset.SOPInstanceUID = instance_uid(context.result_id, part.name, encoded(dataset))
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    unnamed = encoded(dataset)
+    uid = instance_uid(context.result_id, part.name, unnamed)
+    head, of_class, tail = unnamed.partition(_element("SOPClassUID", part.sop_class_uid))
+    named = b"".join((head, of_class, _element("SOPInstanceUID", uid), tail))
     reference = Reference(
-        part.sop_class_uid,
-        dataset.SOPInstanceUID,
-        dataset.SeriesInstanceUID,
-        dataset.StudyInstanceUID,
+        part.sop_class_uid, uid, dataset.SeriesInstanceUID, dataset.StudyInstanceUID
     )
-    return Written(encoded(dataset, enforce_file_format=True), reference)
+    return Written(_file_meta(part.sop_class_uid, uid) + named, reference)
+
+
+def _element(keyword: str, uid: str) -> bytes:
+    """Encode one attribute. SOP Class and SOP Instance UID are neighbours in every object."""
+    alone = Dataset()
+    setattr(alone, keyword, uid)
+    return encoded(alone)
+
+
+def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    file = DicomBytesIO()
+    file.write(b"\x00" * 128 + b"DICM")
+    write_file_meta_info(file, meta)
+    return file.getvalue()
 
 
 def _describe_equipment(dataset: Dataset, context: ReportContext) -> None:

@@ -191,14 +191,12 @@ def _texts(dataset: Dataset) -> list[str]:
     ]
 
 
-def encoded(dataset: Dataset, *, enforce_file_format: bool = False) -> bytes:
+def encoded(dataset: Dataset) -> bytes:
     """Encode an object; attributes that nobody decoded keep their bytes."""
     character_set = dataset._character_set  # noqa: SLF001 - what pydicom compares with
     dataset.set_original_encoding(
         is_implicit_vr=False, is_little_endian=True, character_encoding=character_set
     )
     file = io.BytesIO()
-    dataset.save_as(
-        file, implicit_vr=False, little_endian=True, enforce_file_format=enforce_file_format
-    )
+    dataset.save_as(file, implicit_vr=False, little_endian=True)
     return file.getvalue()

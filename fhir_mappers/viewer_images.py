@@ -86,6 +86,8 @@ class Pixels:
         Centre and width in values shown: of the header, else of the image itself.
     invert
         Whether low values are shown bright (MONOCHROME1).
+    of
+        Study and SOP Instance UID, as the instance itself names them.
     """
 
     stored: bytes
@@ -93,6 +95,7 @@ class Pixels:
     intercept: float
     window: tuple[float, float]
     invert: bool
+    of: tuple[str, str]
 
 
 def shown_images(
@@ -217,7 +220,8 @@ def _sixteen_bits(dataset: Dataset, decoded: NDArray[np.generic]) -> Pixels:
         dark, bright = (float(each) for each in np.percentile(stored[::4, ::4], (0.5, 99.5)))
         width = max((bright - dark) * abs(slope), abs(slope))
         window = ((dark + bright) / 2 * slope + intercept, width)
-    return Pixels(stored.tobytes(), slope, intercept, window, is_inverted(dataset))
+    of = str(dataset.get("StudyInstanceUID", "")), str(dataset.get("SOPInstanceUID", ""))
+    return Pixels(stored.tobytes(), slope, intercept, window, is_inverted(dataset), of)
 
 
 def _window(dataset: Dataset) -> tuple[float, float] | None:

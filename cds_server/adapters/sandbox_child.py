@@ -141,6 +141,7 @@ def _for_viewer(file: ReadableFile, frame: int, content: int) -> dict[str, objec
         "intercept": pixels.intercept,
         "window": pixels.window,
         "invert": pixels.invert,
+        "of": pixels.of,
     }
 
 

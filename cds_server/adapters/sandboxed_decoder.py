@@ -351,6 +351,7 @@ class _Answer:
             _number(said["intercept"]),
             (_number(said["window"][0]), _number(said["window"][1])),
             said["invert"] is True,
+            (str(said["of"][0]), str(said["of"][1])),
         )
 
 

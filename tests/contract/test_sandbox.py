@@ -364,7 +364,6 @@ LIES = {
     "very many words": {"unreadable": "no " * 200},
     "words of no text": {"unreadable": {"no": 1}},
     "a reason of nobody": {"declined": "NORMAL", "detail": "all is well"},
-    "an end of nobody": {"ended": [1]},
 }
 
 
@@ -440,7 +439,7 @@ def test_content_that_can_still_be_changed_is_no_answer(
         decoder.decode(ct)
 
 
-_words = st.sampled_from([*GOOD, "ended", "declined", "detail", "unreadable"])
+_words = st.sampled_from([*GOOD, "declined", "detail", "unreadable"])
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words, inner, max_size=9),

@@ -1,5 +1,8 @@
 """Images come from the archive when somebody looks, and what cannot be had is said."""
 
+import io
+
+import pydicom
 import pytest
 from studies import STUDY_UID, chest_instance
 
@@ -27,6 +30,21 @@ def test_an_image_is_fetched_once_and_then_kept_for_a_while() -> None:
     assert images.pixels(STUDY_UID, 0) is first
     assert archive.asked == [f"{STUDY_UID}.1.1"]
     assert len(first.stored) == 256 * 224 * 2
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_an_image_that_says_it_is_another_is_never_shown(keyword: str) -> None:
+    class Mistaken(InMemoryArchive):
+        def instance(self, *asked: str) -> bytes:
+            assert STUDY_UID in asked
+            written = io.BytesIO()
+            other = chest_instance(**{keyword: "1.2.3"})
+            pydicom.dcmwrite(written, other, enforce_file_format=True)
+            return written.getvalue()
+
+    images = ArchiveImages(Mistaken([chest_instance()]), InProcessDecoder(), timezone="UTC")
+    with pytest.raises(ImagesUnavailable, match="another image"):
+        images.pixels(STUDY_UID, 0)
 
 
 @pytest.mark.parametrize("number", [-1, 1, 99])
