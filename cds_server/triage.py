@@ -17,6 +17,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -287,14 +288,16 @@ class Triage(DBOSConfiguredInstance):
             predecessor=self._predecessor(identifier, reading.study.study_instance_uid),
             unread=reading.unread,
         )
-        artefacts = report_set(
-            reading.study,
-            reading.outcome,
-            context=context,
-            source=reading.source,
-            image=reading.image,
-        )
-        original = original_png(reading.image) if reading.image else None
+        with ThreadPoolExecutor(1) as aside:
+            png = aside.submit(original_png, reading.image) if reading.image else None
+            artefacts = report_set(
+                reading.study,
+                reading.outcome,
+                context=context,
+                source=reading.source,
+                image=reading.image,
+            )
+            original = png.result() if png else None
         reading.stopwatch.lap("report")
         result = StoredResult(
             identifier,

@@ -10,6 +10,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence as Items
@@ -43,6 +44,8 @@ class Part:
         SOP Class UID (0008,0016).
     modality, series_number, series_description
         Of its series.
+    transfer_syntax
+        How it is written; pixels are compressed where that keeps results small.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Part:
     modality: str
     series_number: int
     series_description: str
+    transfer_syntax: UID = ExplicitVRLittleEndian
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ def describe_body_part(basis: Basis, dataset: Dataset, *, sided: bool) -> None:
 
 
 def written(dataset: Dataset, part: Part, context: ReportContext) -> Written:
-    """Name the object by its content and give its file: Explicit VR Little Endian.
+    """Name the object by its content and give its file: explicit VR, little endian.
 
     References
     ----------
@@ -178,7 +182,7 @@ def written(dataset: Dataset, part: Part, context: ReportContext) -> Written:
     reference = Reference(
         part.sop_class_uid, uid, dataset.SeriesInstanceUID, dataset.StudyInstanceUID
     )
-    return Written(_file_meta(part.sop_class_uid, uid) + named, reference)
+    return Written(_file_meta(part, uid) + named, reference)
 
 
 def _element(keyword: str, uid: str) -> bytes:
@@ -188,11 +192,22 @@ def _element(keyword: str, uid: str) -> bytes:
     return encoded(alone)
 
 
-def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> bytes:
+def encapsulated(dataset: Dataset, frame: bytes) -> None:
+    """Give an object its only frame, compressed.
+
+    References
+    ----------
+    DICOM PS3.5 A.4 Encapsulation of encoded Pixel Data.
+    """
+    dataset.add_new("PixelData", "OB", encapsulate([frame]))
+    dataset["PixelData"].is_undefined_length = True
+
+
+def _file_meta(part: Part, sop_instance_uid: str) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPClassUID = part.sop_class_uid
     meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = part.transfer_syntax
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     file = DicomBytesIO()

@@ -85,9 +85,9 @@ def overlay_rgb(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> 
     strength = Pillow.fromarray(saliency.grid).resize((columns, rows), Pillow.Resampling.BICUBIC)
     shown = np.clip(np.asarray(strength, dtype=np.float32), 0.0, 1.0)
     step = np.rint(shown * (_STEPS - 1)).astype(np.uint8)
-    tint, left = _TINTS[step], _LEFT[step]
-    picture = np.rint(grey[:, :, np.newaxis] * left[:, :, np.newaxis] + tint).astype(np.uint8)
-    return np.vstack([picture, _strip(columns, saliency, caption)])
+    left = grey * _LEFT[step]
+    channels = [((left + tint[step]) >> 8).astype(np.uint8) for tint in _TINTS]
+    return np.vstack([np.stack(channels, axis=-1), _strip(columns, saliency, caption)])
 
 
 def _grey(image: Image) -> Pixels:
@@ -106,11 +106,14 @@ def _coloured(strength: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-# What a strength of 0 to 1, in steps, adds to a grey value, and what it leaves of it.
+# What a strength of 0 to 1, in steps, leaves of a grey value, and what it adds to each channel:
+# in parts of 256, the half of one added for rounding.
 _STEPS = 256
 _ALPHA = np.linspace(0.0, _STRONGEST_ALPHA, _STEPS, dtype=np.float32)
-_TINTS = _coloured(np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)) * _ALPHA[:, np.newaxis]
-_LEFT = np.float32(1.0) - _ALPHA
+_LEFT = np.rint((1.0 - _ALPHA) * 256).astype(np.uint16)
+_TINTS = np.rint(
+    _coloured(np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)).T * _ALPHA * 256 + 128
+).astype(np.uint16)
 
 
 def _strip(columns: int, saliency: Saliency, caption: Sequence[str]) -> Pixels:

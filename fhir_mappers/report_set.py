@@ -1,5 +1,7 @@
 """Everything that is published of one study, in one place."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import orjson
 from pydicom.dataset import Dataset
 
@@ -56,14 +58,16 @@ def report_set(
     saliency = outcome.saliency_of(finding.label)
     caption = [probability_line(finding), model_line(context)]
     rgb = overlay_rgb(image, saliency, caption=caption)
-    jpeg = overlay_jpeg(rgb, max_bytes=OVERLAY_JPEG_BYTES)
-    return ReportSet(
-        bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=jpeg),
-        oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
-        card=_card(study, outcome, context),
-        overlay_png=overlay_png(rgb),
-        dicom=_dicom(study, outcome, context, source, rgb),
-    )
+    with ThreadPoolExecutor(1) as aside:
+        png = aside.submit(overlay_png, rgb)
+        jpeg = overlay_jpeg(rgb, max_bytes=OVERLAY_JPEG_BYTES)
+        return ReportSet(
+            bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=jpeg),
+            oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
+            card=_card(study, outcome, context),
+            dicom=_dicom(study, outcome, context, source, rgb),
+            overlay_png=png.result(),
+        )
 
 
 def _without_picture(

@@ -4,6 +4,7 @@ Every pixel has the value of its cell: nothing is smoothed, so nothing looks fin
 """
 
 import re
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import RLELossless, SegmentationStorage
+from rle.rle import encode_row
 
 from ai_engine.result import Saliency, TriageResult
 from fhir_mappers import codes
@@ -22,6 +24,7 @@ from fhir_mappers.dicom_header import (
     Part,
     Written,
     describe_body_part,
+    encapsulated,
     new_object,
     written,
 )
@@ -30,15 +33,23 @@ from fhir_mappers.identifiers import instance_uid
 from fhir_mappers.wording import explained_finding
 
 SALIENCY = Part(
-    "saliency.dcm", SegmentationStorage, "SEG", 9003, "AI saliency map (not for diagnosis)"
+    "saliency.dcm",
+    SegmentationStorage,
+    "SEG",
+    9003,
+    "AI saliency map (not for diagnosis)",
+    RLELossless,
 )
 _FULL = 255
+_RLE_HEADER_BYTES = 64
 _DIRECTION = re.compile(r"[LRAPHF]{1,3}")
 _AXES, _DIRECTIONS, _SPACINGS = 3, 6, 2
 
 
 def saliency_segmentation(result: TriageResult, basis: Basis) -> Written:
     """Give the map of the explained finding as a fractional segmentation, 0 to 255.
+
+    Run-length encoded without loss: of megabytes that repeat a few values, little is left.
 
     Raises
     ------
@@ -65,23 +76,37 @@ def saliency_segmentation(result: TriageResult, basis: Basis) -> Written:
     dataset.ReferencedSeriesSequence = _referenced_series(basis)
     _describe_frame(basis, dataset)
     _describe_pixels(dataset, header.Rows, header.Columns)
-    pixels = upscaled(saliency.grid, header.Rows, header.Columns).tobytes()
-    dataset.add_new("PixelData", "OB", pixels + b"\x00" * (len(pixels) % 2))
+    encapsulated(dataset, run_lengths(saliency.grid, header.Rows, header.Columns))
     return written(dataset, SALIENCY, basis.context)
 
 
-def upscaled(grid: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Give each pixel the strength of the cell that its centre lies in.
+def run_lengths(grid: NDArray[np.float32], rows: int, columns: int) -> bytes:
+    """Give each pixel the strength of the cell that its centre lies in, run-length encoded.
+
+    Rows of one row of cells are the same, so each is encoded once.
+
+    Parameters
+    ----------
+    grid
+        Strengths, 0 to 1.
+    rows, columns
+        Of the image.
 
     Returns
     -------
-    NDArray[np.uint8]
-        **shape** ``(rows, columns)``, 255 for the strength 1.
+    bytes
+        One frame of 8-bit greys, 255 for the strength 1.
+
+    References
+    ----------
+    DICOM PS3.5 Annex G Encapsulated RLE Compressed Images.
     """
     row = (np.arange(rows) * 2 + 1) * grid.shape[0] // (2 * rows)
     column = (np.arange(columns) * 2 + 1) * grid.shape[1] // (2 * columns)
-    strengths = np.rint(np.clip(grid, 0.0, 1.0) * _FULL).astype(np.uint8)
-    return np.ascontiguousarray(strengths[np.ix_(row, column)])
+    strengths = np.rint(np.clip(grid, 0.0, 1.0) * _FULL).astype(np.uint8)[:, column]
+    encoded = [encode_row(each.tobytes()) for each in strengths]
+    header = struct.pack("<16L", 1, _RLE_HEADER_BYTES, *[0] * 14)
+    return header + b"".join(encoded[each] for each in row)
 
 
 def _segment(saliency: Saliency, result: TriageResult, basis: Basis) -> Dataset:

@@ -1,12 +1,23 @@
 """The overlay as a DICOM object that every viewer shows."""
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from ai_engine.result import TriageResult
-from fhir_mappers.dicom_header import Basis, Part, Written, describe_body_part, new_object, written
+from fhir_mappers.dicom_header import (
+    Basis,
+    Part,
+    Written,
+    describe_body_part,
+    encapsulated,
+    new_object,
+    written,
+)
 from fhir_mappers.dicom_items import plain
 
 SECONDARY_CAPTURE = Part(
@@ -15,11 +26,16 @@ SECONDARY_CAPTURE = Part(
     "OT",
     9001,
     "AI saliency overlay (not for diagnosis)",
+    JPEGBaseline8Bit,
 )
+_QUALITY = 92
+_SHARED_COLOUR = "4:2:2"
 
 
 def secondary_capture(rgb: NDArray[np.uint8], result: TriageResult, basis: Basis) -> Written:
     """Wrap the overlay picture as Secondary Capture, in the study of the analysed image.
+
+    As JPEG Baseline, which every viewer shows: a thirtieth of the size, of a picture that explains.
 
     Parameters
     ----------
@@ -37,8 +53,9 @@ def secondary_capture(rgb: NDArray[np.uint8], result: TriageResult, basis: Basis
 
     References
     ----------
-    DICOM PS3.3 A.8.1 Secondary Capture Image IOD.
+    DICOM PS3.3 A.8.1 Secondary Capture Image IOD, C.7.6.1.1.5 Lossy Image Compression.
     """
+    jpeg = _jpeg(rgb)
     dataset = new_object(basis, SECONDARY_CAPTURE)
     describe_body_part(basis, dataset, sided=True)
     dataset.ImageType = ["DERIVED", "SECONDARY"]
@@ -49,11 +66,20 @@ def secondary_capture(rgb: NDArray[np.uint8], result: TriageResult, basis: Basis
     dataset.DerivationDescription = f"Grad-CAM of {model}; AI output, not a diagnosis"
     dataset.SourceImageSequence = Items([basis.image.item])
     dataset.SamplesPerPixel = 3
-    dataset.PhotometricInterpretation = "RGB"
+    dataset.PhotometricInterpretation = "YBR_FULL_422"
     dataset.PlanarConfiguration = 0
     dataset.Rows, dataset.Columns = rgb.shape[:2]
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelRepresentation = 0
-    pixels = np.ascontiguousarray(rgb).tobytes()
-    dataset.add_new("PixelData", "OB", pixels + b"\x00" * (len(pixels) % 2))
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionRatio = f"{rgb.size / len(jpeg):.2f}"
+    dataset.LossyImageCompressionMethod = "ISO_10918_1"
+    encapsulated(dataset, jpeg)
     return written(dataset, SECONDARY_CAPTURE, basis.context)
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    picture = Pillow.fromarray(np.ascontiguousarray(rgb))
+    picture.save(file, "JPEG", quality=_QUALITY, subsampling=_SHARED_COLOUR)
+    return file.getvalue()
