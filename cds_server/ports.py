@@ -173,7 +173,6 @@ class ResultStore(Protocol):
         stored: StoredResult,
         artefacts: ReportSet,
         *,
-        original_png: bytes | None,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
     ) -> None:

@@ -17,7 +17,6 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -48,7 +47,6 @@ from cds_server.reading import Reading, StudyReader
 from fhir_mappers.audit_event import AuditFact, AuditKind, OutcomeCode, audit_event
 from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import result_id
-from fhir_mappers.overlay import original_png
 from fhir_mappers.report_context import Predecessor, ReportContext, Site
 from fhir_mappers.report_set import report_set
 from fhir_mappers.selection import Exclusion
@@ -288,16 +286,13 @@ class Triage(DBOSConfiguredInstance):
             predecessor=self._predecessor(identifier, reading.study.study_instance_uid),
             unread=reading.unread,
         )
-        with ThreadPoolExecutor(1) as aside:
-            png = aside.submit(original_png, reading.image) if reading.image else None
-            artefacts = report_set(
-                reading.study,
-                reading.outcome,
-                context=context,
-                source=reading.source,
-                image=reading.image,
-            )
-            original = png.result() if png else None
+        artefacts = report_set(
+            reading.study,
+            reading.outcome,
+            context=context,
+            source=reading.source,
+            image=reading.image,
+        )
         reading.stopwatch.lap("report")
         result = StoredResult(
             identifier,
@@ -331,7 +326,6 @@ class Triage(DBOSConfiguredInstance):
         self._store.save(
             result,
             artefacts,
-            original_png=original,
             audit_events=[audit_event(fact, self._site)],
             destinations=tuple(self._destinations),
         )

@@ -5,6 +5,7 @@ can be written in whatever character set the archive uses.
 """
 
 import copy
+import struct
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -177,19 +178,23 @@ def written(dataset: Dataset, part: Part, context: ReportContext) -> Written:
     """
     unnamed = encoded(dataset)
     uid = instance_uid(context.result_id, part.name, unnamed)
-    head, of_class, tail = unnamed.partition(_element("SOPClassUID", part.sop_class_uid))
-    named = b"".join((head, of_class, _element("SOPInstanceUID", uid), tail))
+    head, of_class, tail = unnamed.partition(_element(0x0016, part.sop_class_uid))
+    named = b"".join((head, of_class, _element(0x0018, uid), tail))
     reference = Reference(
         part.sop_class_uid, uid, dataset.SeriesInstanceUID, dataset.StudyInstanceUID
     )
     return Written(_file_meta(part, uid) + named, reference)
 
 
-def _element(keyword: str, uid: str) -> bytes:
-    """Encode one attribute. SOP Class and SOP Instance UID are neighbours in every object."""
-    alone = Dataset()
-    setattr(alone, keyword, uid)
-    return encoded(alone)
+def _element(number: int, uid: str) -> bytes:
+    """Encode SOP Class UID (0008,0016) or SOP Instance UID (0008,0018): neighbours in an object.
+
+    References
+    ----------
+    DICOM PS3.5 7.1.2 Data Element Structure with Explicit VR, 9.1 UID Encoding Rules.
+    """
+    value = uid.encode("ascii") + b"\x00" * (len(uid) % 2)
+    return struct.pack("<HH2sH", 0x0008, number, b"UI", len(value)) + value
 
 
 def encapsulated(dataset: Dataset, frame: bytes) -> None:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ai_engine.result import Outcome, TriageResult
-from fhir_mappers.dicom_header import Basis, Written, basis_of
+from fhir_mappers.dicom_header import basis_of
 from fhir_mappers.dicom_sr import REPORT, report
 from fhir_mappers.key_object import KEY_OBJECT, key_object
 from fhir_mappers.presentation_state import PRESENTATION_STATE, presentation_state
-from fhir_mappers.report_context import DisplayMode, ReportContext
+from fhir_mappers.report_context import DICOM_FILES, DisplayMode, ReportContext
 from fhir_mappers.root_result import ROOT_RESULT, root_result
 from fhir_mappers.saliency_segmentation import SALIENCY, saliency_segmentation
 from fhir_mappers.secondary_capture import SECONDARY_CAPTURE, secondary_capture
@@ -73,22 +73,14 @@ def dicom_results(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, of values that are copied as they stand
         basis = basis_of(header, study, context)
-        made: dict[str, Written] = {}
+        made = {REPORT.name: report(study, outcome, basis)}
         overlay = context.site.display_mode is DisplayMode.OVERLAY
-        result = outcome if overlay and isinstance(outcome, TriageResult) else None
-        if result and picture is not None:
-            made |= _pictures(result, picture, basis)
-        made[REPORT.name] = report(study, outcome, basis)
-        if result and SECONDARY_CAPTURE.name in made:
+        if overlay and isinstance(outcome, TriageResult) and picture is not None:
+            made[PRESENTATION_STATE.name] = presentation_state(outcome, basis)
+            made[SALIENCY.name] = saliency_segmentation(outcome, basis)
+            made[SECONDARY_CAPTURE.name] = secondary_capture(picture, outcome, basis)
             shown = [made[SECONDARY_CAPTURE.name], made[REPORT.name]]
-            made[KEY_OBJECT.name] = key_object(result, shown, basis)
-        made[ROOT_RESULT.name] = root_result(study, outcome, made, basis)
-    return {name: each.content for name, each in made.items()}
-
-
-def _pictures(result: TriageResult, picture: NDArray[np.uint8], basis: Basis) -> dict[str, Written]:
-    return {
-        SECONDARY_CAPTURE.name: secondary_capture(picture, result, basis),
-        PRESENTATION_STATE.name: presentation_state(result, basis),
-        SALIENCY.name: saliency_segmentation(result, basis),
-    }
+            made[KEY_OBJECT.name] = key_object(outcome, shown, basis)
+        parts = {name: made[name] for name in DICOM_FILES if name in made}
+        root = root_result(study, outcome, parts, basis)
+    return {name: each.content for name, each in (parts | {ROOT_RESULT.name: root}).items()}

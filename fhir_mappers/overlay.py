@@ -5,6 +5,8 @@ below the anatomy, never over it.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,19 +27,20 @@ _COLOURS = np.array(
 _STRONGEST_ALPHA = 0.55
 _INK, _PAPER = (235, 235, 235), (24, 24, 24)
 _JPEG_QUALITIES = (90, 80, 70, 60, 50)
+_UP, _GREY, _RGB = 2, 0, 2
 _JPEG_SCALES = (1.0, 0.75, 0.5, 0.35, 0.25)
 
 Pixels = NDArray[np.uint8]
 
 
-def original_png(image: Image) -> bytes:
-    """Give the analysed image as an 8-bit greyscale PNG, at most 1024 pixels a side."""
-    return _png(Pillow.fromarray(_grey(image)))
+def original_png(grey: Pixels) -> bytes:
+    """Give what ``shrunk`` gave as a PNG."""
+    return _png(grey)
 
 
 def overlay_png(picture: Pixels) -> bytes:
     """Give what ``overlay_rgb`` drew as a PNG."""
-    return _png(Pillow.fromarray(picture))
+    return _png(picture)
 
 
 def overlay_jpeg(picture: Pixels, *, max_bytes: int) -> bytes:
@@ -56,20 +59,20 @@ def overlay_jpeg(picture: Pixels, *, max_bytes: int) -> bytes:
         scaled = full if scale == 1.0 else full.resize(size, Pillow.Resampling.LANCZOS)
         for quality in _JPEG_QUALITIES:
             written = io.BytesIO()
-            scaled.save(written, "JPEG", quality=quality, optimize=True)
+            scaled.save(written, "JPEG", quality=quality)
             if written.tell() <= max_bytes:
                 return written.getvalue()
     msg = f"the overlay does not fit into {max_bytes} bytes"
     raise ValueError(msg)
 
 
-def overlay_rgb(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> Pixels:
+def overlay_rgb(grey: Pixels, saliency: Saliency, *, caption: Sequence[str]) -> Pixels:
     """Draw the saliency over the image, with a legend and its meaning in a strip below.
 
     Parameters
     ----------
-    image
-        The analysed image.
+    grey
+        The analysed image, as ``shrunk`` gave it.
     saliency
         Of one finding. It is drawn smooth, but means nothing finer than one cell of its grid.
     caption
@@ -80,7 +83,6 @@ def overlay_rgb(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> 
     Pixels
         **shape** ``(rows, columns, 3)``, **dtype** ``uint8``.
     """
-    grey = _grey(image)
     rows, columns = grey.shape
     strength = Pillow.fromarray(saliency.grid).resize((columns, rows), Pillow.Resampling.BICUBIC)
     shown = np.clip(np.asarray(strength, dtype=np.float32), 0.0, 1.0)
@@ -90,8 +92,8 @@ def overlay_rgb(image: Image, saliency: Saliency, *, caption: Sequence[str]) -> 
     return np.vstack([np.stack(channels, axis=-1), _strip(columns, saliency, caption)])
 
 
-def _grey(image: Image) -> Pixels:
-    """Give the pixels as 8-bit grey, shrunk by area to at most ``LONGEST_SIDE``."""
+def shrunk(image: Image) -> Pixels:
+    """Give the analysed image as 8-bit grey, shrunk by area to at most ``LONGEST_SIDE``."""
     rows, columns = image.pixels.shape
     scale = min(1.0, LONGEST_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -135,7 +137,29 @@ def _strip(columns: int, saliency: Saliency, caption: Sequence[str]) -> Pixels:
     return np.asarray(strip)
 
 
-def _png(picture: Pillow.Image) -> bytes:
-    written = io.BytesIO()
-    picture.save(written, "PNG", compress_level=2)  # a fifth larger than 6, four times as fast
-    return written.getvalue()
+def _png(picture: Pixels) -> bytes:
+    """Write 8-bit grey or RGB as PNG, each row as its difference from the row above.
+
+    Written here because Pillow tries five filters for each row and holds the interpreter meanwhile:
+    this takes a third of the time, on the other core.
+
+    References
+    ----------
+    W3C Portable Network Graphics 9.2 Filter types, 10.1 Compression, 11.2 Critical chunks.
+    """
+    rows, columns = picture.shape[:2]
+    flat = picture.reshape(rows, -1)
+    filtered = np.empty((rows, 1 + flat.shape[1]), dtype=np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = flat[0]
+    np.subtract(flat[1:], flat[:-1], out=filtered[1:, 1:])
+    colour = _GREY if picture.ndim == 2 else _RGB  # noqa: PLR2004 - rows and columns
+    header = struct.pack(">2I5B", columns, rows, 8, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )

@@ -131,6 +131,8 @@ class ReportSet:
     dicom
         DICOM Part 10 files by their names, such as ``report.dcm``, in the order in which they are
         stored; none where nothing is known of the study.
+    original_png
+        The analysed image without the overlay: kept beside the others, and sent to nobody.
     """
 
     bundle: bytes
@@ -138,6 +140,7 @@ class ReportSet:
     card: bytes
     overlay_png: bytes | None = None
     dicom: Mapping[str, bytes] = field(default_factory=dict)
+    original_png: bytes | None = None
 
     def files(self) -> dict[str, bytes]:
         """Give the artefacts by the file name under which they are written."""
@@ -165,4 +168,5 @@ class ReportSet:
             card=files["card.json"],
             overlay_png=files.get("overlay.png"),
             dicom={name: files[name] for name in DICOM_FILES if name in files},
+            original_png=files.get("original.png"),
         )

@@ -1,6 +1,7 @@
 """Everything that is published of one study, in one place."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 
 import orjson
 from pydicom.dataset import Dataset
@@ -10,7 +11,14 @@ from ai_engine.result import Outcome, TriageResult
 from fhir_mappers.cds_card import card_response
 from fhir_mappers.dicom_results import dicom_results
 from fhir_mappers.oru_r01 import OVERLAY_JPEG_BYTES, oru_r01
-from fhir_mappers.overlay import Pixels, overlay_jpeg, overlay_png, overlay_rgb
+from fhir_mappers.overlay import (
+    Pixels,
+    original_png,
+    overlay_jpeg,
+    overlay_png,
+    overlay_rgb,
+    shrunk,
+)
 from fhir_mappers.report_context import DisplayMode, ReportContext, ReportSet
 from fhir_mappers.study import Study
 from fhir_mappers.transaction import transaction_bundle
@@ -51,23 +59,39 @@ def report_set(
     InvalidMessage
         If an artefact would break a rule of its format.
     """
-    shows_overlay = context.site.display_mode is DisplayMode.OVERLAY
-    if not (shows_overlay and isinstance(outcome, TriageResult) and image):
+    if image is None:
         return _without_picture(study, outcome, context, source)
+    grey = shrunk(image)
+    with ThreadPoolExecutor(1) as aside:  # compressing lets the other work go on
+        original = aside.submit(original_png, grey)
+        if isinstance(outcome, TriageResult) and context.site.display_mode is DisplayMode.OVERLAY:
+            made = _with_picture(study, outcome, context, source, grey, aside)
+        else:
+            made = _without_picture(study, outcome, context, source)
+        return replace(made, original_png=original.result())
+
+
+def _with_picture(
+    study: Study,
+    outcome: TriageResult,
+    context: ReportContext,
+    source: Dataset | None,
+    grey: Pixels,
+    aside: Executor,
+) -> ReportSet:
     finding = explained_finding(outcome)
     saliency = outcome.saliency_of(finding.label)
     caption = [probability_line(finding), model_line(context)]
-    rgb = overlay_rgb(image, saliency, caption=caption)
-    with ThreadPoolExecutor(1) as aside:
-        png = aside.submit(overlay_png, rgb)
-        jpeg = overlay_jpeg(rgb, max_bytes=OVERLAY_JPEG_BYTES)
-        return ReportSet(
-            bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=jpeg),
-            oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
-            card=_card(study, outcome, context),
-            dicom=_dicom(study, outcome, context, source, rgb),
-            overlay_png=png.result(),
-        )
+    rgb = overlay_rgb(grey, saliency, caption=caption)
+    png = aside.submit(overlay_png, rgb)
+    jpeg = overlay_jpeg(rgb, max_bytes=OVERLAY_JPEG_BYTES)
+    return ReportSet(
+        bundle=transaction_bundle(study, outcome, context=context, overlay_jpeg=jpeg),
+        oru=oru_r01(study, outcome, context=context, overlay_jpeg=jpeg),
+        card=_card(study, outcome, context),
+        dicom=_dicom(study, outcome, context, source, rgb),
+        overlay_png=png.result(),
+    )
 
 
 def _without_picture(

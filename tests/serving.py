@@ -283,7 +283,6 @@ class Serving:
                 shadow,
             ),
             artefacts,
-            original_png=b"\x89PNG",
             audit_events=[],
             destinations=("fhir",),
         )

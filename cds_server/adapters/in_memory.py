@@ -145,7 +145,6 @@ class InMemoryResultStore:
         stored: StoredResult,
         artefacts: ReportSet,
         *,
-        original_png: bytes | None,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
     ) -> None:
@@ -154,7 +153,7 @@ class InMemoryResultStore:
             return
         self.trail.record(audit_events)
         self.sets[stored.result_id] = artefacts
-        original = {"original.png": original_png} if original_png else {}
+        original = {"original.png": artefacts.original_png} if artefacts.original_png else {}
         self.files[stored.result_id] = artefacts.files() | original
         self.lines[stored.result_id] = replace(
             self.lines[stored.result_id],

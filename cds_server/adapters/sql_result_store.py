@@ -128,7 +128,6 @@ class SqlResultStore:
         stored: StoredResult,
         artefacts: ReportSet,
         *,
-        original_png: bytes | None,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
     ) -> None:
@@ -139,7 +138,9 @@ class SqlResultStore:
         AuditUnavailable
             If any of it cannot be written; then nothing is.
         """
-        files = artefacts.files() | ({"original.png": original_png} if original_png else {})
+        files = artefacts.files()
+        if artefacts.original_png:
+            files["original.png"] = artefacts.original_png
         with writing(self._engine) as connection:
             if connection.scalar(
                 select(result.c.result_id).where(result.c.result_id == stored.result_id)

@@ -142,7 +142,6 @@ def fill(settings: Settings, advance: Advance) -> None:
         services.store.save(
             StoredResult(identifier, study, outcome, taken, {}, str(source.SOPInstanceUID)),
             artefacts,
-            original_png=None,
             audit_events=[],
             destinations=("fhir",),
         )

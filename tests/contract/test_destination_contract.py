@@ -100,7 +100,7 @@ def test_what_an_earlier_outcome_left_is_removed(tmp_path: Path) -> None:
     destination = FolderDestination(tmp_path, InMemoryAuditTrail())
     destination.deliver(result(), artefacts())
     assert (tmp_path / STUDY_UID / "overlay.png").exists()
-    without = replace(artefacts(), overlay_png=None, secondary_capture=None)
+    without = replace(artefacts(), overlay_png=None, dicom={})
     destination.deliver(result(), without)
     assert not (tmp_path / STUDY_UID / "overlay.png").exists()
 

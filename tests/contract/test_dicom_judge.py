@@ -30,7 +30,7 @@ from ai_engine.result import Finding, NotAnalysed, Outcome, Priority, Saliency, 
 from fhir_mappers import codes
 from fhir_mappers.dicom_results import dicom_results
 from fhir_mappers.dicom_study import study_of
-from fhir_mappers.overlay import overlay_rgb
+from fhir_mappers.overlay import overlay_rgb, shrunk
 from fhir_mappers.report_context import DisplayMode
 from fhir_mappers.report_set import report_set
 
@@ -80,7 +80,7 @@ def objects(
     for each in (header, described):
         for keyword, value in changes.items():
             setattr(each, keyword, value)
-    picture = overlay_rgb(chest_image(), analysed("flagged").saliency[0], caption=["any"])
+    picture = overlay_rgb(shrunk(chest_image()), analysed("flagged").saliency[0], caption=["any"])
     made = dicom_results(
         study_of([described.to_json_dict()], timezone="Europe/London"),
         outcome,

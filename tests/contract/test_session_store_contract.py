@@ -46,7 +46,7 @@ from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.report_context import ReportSet
 
-ARTEFACTS = ReportSet(b"{bundle}", b"MSH|\r", b"{card}", b"png", b"dicom")
+ARTEFACTS = ReportSet(b"{bundle}", b"MSH|\r", b"{card}", b"png", {"report.dcm": b"dicom"})
 PLACING = Placing(
     Network(
         centres=(
@@ -396,9 +396,7 @@ def read(
 ) -> None:
     study = chest_study(institution=institution)
     stored = StoredResult(result_id, study, OUTCOMES[name], ISSUED + minutes * MINUTE, {})
-    stores.results.save(
-        stored, ARTEFACTS, original_png=None, audit_events=[], destinations=("fhir",)
-    )
+    stores.results.save(stored, ARTEFACTS, audit_events=[], destinations=("fhir",))
 
 
 def test_a_verdict_closes_the_study_and_is_listed(stores: Stores) -> None:

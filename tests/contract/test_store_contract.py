@@ -17,12 +17,12 @@ from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.adapters.sql_transaction import reading
 from cds_server.errors import AuditUnavailable, ResultNotFound
-from cds_server.ports import AuditTrail, ResultStore, StoredResult, StudyState
+from cds_server.ports import AuditTrail, DeliveryTrouble, ResultStore, StoredResult, StudyState
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
 
-ARTEFACTS = ReportSet(b"{bundle}", b"MSH|\r", b"{card}", b"png", b"dicom")
+ARTEFACTS = ReportSet(b"{bundle}", b"MSH|\r", b"{card}", b"png", {"report.dcm": b"dicom"}, b"o")
 Stores = tuple[ResultStore, AuditTrail, Callable[[], None]]
 
 
@@ -68,9 +68,7 @@ def stored(name: str, number: int = 0, uid: str = STUDY_UID) -> StoredResult:
 
 def save(store: ResultStore, result: StoredResult, events: Sequence[bytes] = ()) -> None:
     store.notice(result.result_id, STUDY_UID, result.stored_at)
-    store.save(
-        result, ARTEFACTS, original_png=b"o", audit_events=events, destinations=("fhir", "folder")
-    )
+    store.save(result, ARTEFACTS, audit_events=events, destinations=("fhir", "folder"))
 
 
 def test_a_study_is_noticed_once(stores: Stores) -> None:
@@ -112,7 +110,7 @@ def test_saving_twice_changes_nothing_and_leaves_one_leaf(stores: Stores) -> Non
     store, trail, _ = stores
     save(store, stored("urgent"), [event(1)])
     again = ReportSet(b"other", b"other", b"other")
-    store.save(stored("normal"), again, original_png=None, audit_events=[event(2)], destinations=())
+    store.save(stored("normal"), again, audit_events=[event(2)], destinations=())
     assert store.artefacts(stored("urgent").result_id) == ARTEFACTS
     assert trail.events() == [event(1)]
 
@@ -173,7 +171,6 @@ def test_no_audit_no_result(stores: Stores) -> None:
         store.save(
             result,
             ReportSet(b"b" * 100_000, b"", b""),
-            original_png=None,
             audit_events=[event(1)],
             destinations=("fhir",),
         )
@@ -222,3 +219,22 @@ def test_a_long_read_keeps_no_writer_waiting(tmp_path: Path) -> None:
         assert connection.scalar(text("SELECT count(*) FROM audit_leaf")) == before == 3
     assert trail.verify() == 4
     engine.dispose()
+
+
+def test_a_delivery_in_trouble_is_seen_until_it_arrives(stores: Stores) -> None:
+    store, _, _ = stores
+    first, second = stored("urgent"), stored("normal", 1)
+    for each in (first, second):
+        save(store, each)
+    away = DeliveryTrouble(first.result_id, "fhir", "does not answer", ISSUED)
+    store.note_trouble(away)
+    store.note_trouble(replace(away, says="still does not", since=ISSUED + timedelta(minutes=9)))
+    store.note_trouble(DeliveryTrouble(second.result_id, "folder", "is full", ISSUED))
+    assert [(each.result_id, each.says) for each in store.troubles()] == [
+        (second.result_id, "is full"),
+        (first.result_id, "still does not"),
+    ]
+    store.note_trouble(replace(away, says="was given up", since=ISSUED, parked=True))
+    assert store.troubles()[0].parked
+    store.mark_delivered(first.result_id, "fhir")
+    assert [each.destination for each in store.troubles()] == ["folder"]

@@ -68,7 +68,7 @@ def save(store: SqlResultStore, identifier: str, centre: str, patient: tuple[str
     study = chest_study(patient=who, institution=INSTITUTIONS[centre])
     result = StoredResult(identifier, study, OUTCOMES["normal"], ISSUED, {})
     store.notice(identifier, f"1.2.{len(identifier)}", ISSUED)
-    store.save(result, NOTHING, original_png=None, audit_events=[], destinations=())
+    store.save(result, NOTHING, audit_events=[], destinations=())
 
 
 @pytest.fixture(scope="module")

@@ -393,7 +393,11 @@ def test_a_header_of_another_study_or_without_uids_is_refused() -> None:
     other = chest_instance(StudyInstanceUID="1.2.3")
     with pytest.raises(InvalidMessage, match="another study"):
         dicom_results(
-            chest_study(), OUTCOMES["urgent"], header=other, picture=PICTURE, context=context()
+            chest_study(),
+            OUTCOMES["urgent"],
+            header=other,
+            picture=PICTURE,
+            context=context(),
         )
     with pytest.raises(InvalidMessage, match="lacks a UID"):
         made(OUTCOMES["urgent"], chest_instance(SOPClassUID=None))
