@@ -177,6 +177,7 @@ class Preview:
             ehr="Example EHR",
             can_review=self.can_review,
             can_see_worklist=True,
+            can_see_operations=False,
             can_see_audit=True,
             patient_bound=False,
         )

@@ -13,6 +13,7 @@ from conftest import sample
 from studies import chest_instance
 
 from ai_engine.bundle import default_bundle_path
+from fhir_mappers.report_context import DICOM_FILES
 
 
 def radcds(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -31,6 +32,7 @@ def test_the_three_samples_are_each_told_in_words(tmp_path: Path) -> None:
     done = radcds("read", *map(sample, names), "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     by_uid = {study["study_instance_uid"]: study for study in json.loads(done.stdout)["studies"]}
+    head = by_uid["1.2.276.0.7230010.3.1.2.296485376.1.1521713414.1800996"]
     chest = by_uid["1.3.6.1.4.1.5962.1.2.9.20040826185059.5457"]
     assert chest["priority"] in {"normal", "flagged", "urgent"}
     files = {path.name for path in Path(chest["artefacts"]).iterdir()}
@@ -40,9 +42,10 @@ def test_the_three_samples_are_each_told_in_words(tmp_path: Path) -> None:
         "card.json",
         "oru.hl7",
         "overlay.png",
-        "secondary-capture.dcm",
+        *DICOM_FILES,
     }
-    head = by_uid["1.2.276.0.7230010.3.1.2.296485376.1.1521713414.1800996"]
+    declined = {path.name for path in Path(head["artefacts"]).iterdir()}
+    assert {"report.dcm", "root-result.dcm"} == {name for name in declined if name.endswith(".dcm")}
     assert head["not_analysed"]["reason"] == "UNSUPPORTED_MODALITY"
     leg = by_uid["1.3.6.1.4.1.5962.1.2.11.20040826185059.5457"]
     assert leg["not_analysed"]["reason"] == "NON_CHEST"
