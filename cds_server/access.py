@@ -13,9 +13,9 @@ from cds_server.ports import StudyEntry
 from cds_server.viewer import Viewer
 from cds_server.worklist import WorklistPage, WorklistQuery
 from fhir_mappers.audit_event import AuditKind, audit_event
-from fhir_mappers.report_context import DICOM_FILES, DisplayMode, Site
+from fhir_mappers.report_context import DisplayMode, Site
 
-_LOCATING = frozenset({"overlay.png", *DICOM_FILES})
+_WITHOUT_LOCATION = frozenset({"card.json", "original.png"})
 _EMERGENCY_LASTS = timedelta(hours=1)
 
 EMERGENCY_REASONS = {
@@ -122,15 +122,27 @@ class Access:
         """
         entry = self._gate.stores.results.entry(result_id)
         emergency = self._gate.admit(entry, viewer, Permission.READ_STUDY)
-        if name in _LOCATING and self._gate.site.display_mode is DisplayMode.TRIAGE_ONLY:
-            msg = f"{name} is not shown here: this site is set to triage only"
-            raise ResultNotFound(msg)
+        if self._gate.site.display_mode is DisplayMode.TRIAGE_ONLY:
+            self._check_without_location(result_id, name)
         if self._gate.as_shown(entry, viewer).withheld:
             msg = "the model runs in shadow: what it said is recorded and not shown"
             raise ResultNotFound(msg)
         content = self._gate.stores.results.artefact(result_id, name)
         self._gate.record([self._gate.view_leaf(entry, viewer, name, emergency=emergency)])
         return content
+
+    def _check_without_location(self, result_id: str, name: str) -> None:
+        """Keep back what was made while the site still showed overlays.
+
+        Raises
+        ------
+        ResultNotFound
+            If the artefact may show a location.
+        """
+        made = self._gate.stores.results.artefacts(result_id)
+        if made.overlay_png and name not in _WITHOUT_LOCATION:
+            msg = f"{name} is not shown here: this site is set to triage only"
+            raise ResultNotFound(msg)
 
     def prior(self, entry: StudyEntry, viewer: Viewer) -> StudyEntry | None:
         """Give the study before this one of the same patient, if the viewer may see it.

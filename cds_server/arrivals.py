@@ -34,22 +34,31 @@ class Arrived:
     in_place: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A study as the archive lists it.
+
+    Parameters
+    ----------
+    study_instance_uid, instances
+        Which study, and how many instances it has, where the archive says.
+    due
+        When to look at it.
+    again
+        When to look at it where that has been done before: our own objects may be arriving.
+    """
+
+    study_instance_uid: str
+    instances: int | None
+    due: datetime
+    again: datetime
+
+
 class ArrivalStore(Protocol):
     """Durable record of arrivals. Processes may share it."""
 
-    def listed(
-        self, study_instance_uid: str, instances: int | None, *, due: datetime, again: datetime
-    ) -> bool:
-        """Note a study of the archive's list; ``False`` if nothing about it has changed.
-
-        Parameters
-        ----------
-        study_instance_uid, instances
-            As the archive lists it.
-        due
-            When to look at it.
-        again
-            When to look at it where that has been done before: our own objects may be arriving.
+    def listed(self, found: Sequence[Listed]) -> int:
+        """Note the archive's list; give how many studies are new or changed.
 
         Raises
         ------
@@ -61,6 +70,8 @@ class ArrivalStore(Protocol):
     def told(self, study_instance_uid: str, due: datetime) -> None:
         """Note that the archive told of a study, or of one of its instances; durable on return.
 
+        Told again and again, it is due ten minutes after the first change at the latest.
+
         Raises
         ------
         AuditUnavailable
@@ -69,7 +80,7 @@ class ArrivalStore(Protocol):
         ...
 
     def due(self, now: datetime) -> Sequence[Arrived]:
-        """Give the studies to be looked at, the longest waiting first."""
+        """Give some studies to be looked at: new ones first, then the longest waiting."""
         ...
 
     def waiting(self, now: datetime) -> tuple[int, datetime | None]:

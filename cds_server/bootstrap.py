@@ -1,6 +1,7 @@
 """Settings in, services out: the only place that builds adapters."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,7 @@ from cds_server.adapters.pacs_credentials import (
     BearerCredentials,
     Credentials,
 )
+from cds_server.adapters.pacs_link import SLOWEST_BYTES_PER_S
 from cds_server.adapters.sandboxed_decoder import SandboxedDecoder
 from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
@@ -81,6 +83,7 @@ from cds_server.worklist import Placing
 from fhir_mappers.workitem import Wanted
 
 _OPENED_AT_ONCE = 2
+_VIEWER_WAITS_S, _VIEWER_BYTES_PER_S = 2.0, 4 * 1024 * 1024
 _MOST_WORKLIST_BYTES = 32 * 1024 * 1024
 Readiness = Callable[[], Mapping[str, str]]
 
@@ -189,7 +192,7 @@ def services(settings: Settings) -> Services:
         keys=_keys(settings, network, engine, session_store, smart, http, signing_keys, clock),
         archive=own_archive,
         pacs=pacs,
-        images=ArchiveImages(own_archive, decoder(settings), timezone=settings.timezone),
+        images=_viewer_images(settings),
         operations=operations,
         operations_access=OperationsAccess(gate, operations, arrivals),
         arrivals=arrivals,
@@ -275,6 +278,22 @@ def _keys(  # noqa: PLR0913, PLR0917 - what the doors need of everything else
     )
 
 
+def _viewer_images(settings: Settings) -> ArchiveImages:
+    """Build what the viewer looks at: who waits for an image holds a place from which others ask.
+
+    Raises
+    ------
+    InvalidSettings
+        If the archive is not good.
+    """
+    hasty = _pacs(settings, timeout_s=_VIEWER_WAITS_S, slowest_bytes_per_s=_VIEWER_BYTES_PER_S)
+    return ArchiveImages(
+        archive(settings, hasty) if settings.archive else None,
+        decoder(settings, wait_s=_VIEWER_WAITS_S),
+        timezone=settings.timezone,
+    )
+
+
 def services_from_environment() -> Services:
     """Open the services of the settings in the environment, for ``wsgi.py``.
 
@@ -317,7 +336,12 @@ def archive(settings: Settings, pacs: Mapping[str, DicomWebService] | None = Non
     raise InvalidSettings(msg)
 
 
-def _pacs(settings: Settings) -> Mapping[str, DicomWebService]:
+def _pacs(
+    settings: Settings,
+    *,
+    timeout_s: float | None = None,
+    slowest_bytes_per_s: int = SLOWEST_BYTES_PER_S,
+) -> Mapping[str, DicomWebService]:
     """Open each PACS; the archive of images and that of results may be the same.
 
     Raises
@@ -333,7 +357,8 @@ def _pacs(settings: Settings) -> Mapping[str, DicomWebService]:
             url,
             clock=SystemClock(),
             credentials=_credentials(*each, url),
-            timeout_s=settings.archive_timeout_s,
+            timeout_s=min(timeout_s or math.inf, settings.archive_timeout_s),
+            slowest_bytes_per_s=slowest_bytes_per_s,
             largest_bytes=settings.archive_largest_mb * 1024 * 1024,
         )
         for url, each in signs_in.items()
@@ -363,9 +388,10 @@ def _credentials(auth: ArchiveAuth, file: Path | None, url: str) -> Credentials 
     return BearerCredentials(file) if auth is ArchiveAuth.BEARER else BasicCredentials(file)
 
 
-def decoder(settings: Settings) -> Decoder:
+def decoder(settings: Settings, *, wait_s: float = 120.0) -> Decoder:
     """Build what opens images: confined processes, started when the first image comes."""
     return SandboxedDecoder(
+        wait_s=wait_s,
         slots=_OPENED_AT_ONCE,
         memory_mb=settings.decoder_memory_mb,
         timeout_s=settings.decoder_timeout_s,
@@ -507,6 +533,10 @@ def triage(
         software_version=version("radcds"),
         patience_s=patience_s,
         shadow=services.settings.shadow,
+        back_into_archive=DicomWebDestination.name
+        if is_address(services.settings.archive)
+        and services.settings.archive == services.settings.result_archive
+        else "",
         name=name,
     )
 

@@ -5,6 +5,7 @@ wins. ``RADCDS_CONFIG`` names the file. An unknown name is refused, so that a mi
 never silently off.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -261,9 +262,12 @@ class Settings:
             "target_routine_min",
             "worklist_days",
         ):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 msg = f"{name} must be above zero"
                 raise InvalidSettings(msg)
+        if not (math.isfinite(self.watch_days) and math.isfinite(self.settle_s)):
+            msg = "watch_days and settle_s must be numbers"
+            raise InvalidSettings(msg)
         if min(self.watch_days, self.settle_s) < 0:
             msg = "watch_days and settle_s must not be below zero"
             raise InvalidSettings(msg)
@@ -307,6 +311,9 @@ class Settings:
         """
         if self.workitems and not is_address(self.result_archive):
             msg = "workitems: set result_archive to the PACS in which the results are to be found"
+            raise InvalidSettings(msg)
+        if self.result_archive == self.archive and self.result_archive_auth is not ArchiveAuth.NONE:
+            msg = "result_archive_auth: result_archive is archive; archive_auth counts for both"
             raise InvalidSettings(msg)
         for name in ("archive", "result_archive", "workitems"):
             auth, file = getattr(self, f"{name}_auth"), getattr(self, f"{name}_credentials")

@@ -15,9 +15,10 @@ from cds_server.triage import READ_QUEUE, Triage, delivery_queue
 # Workflows in flight are finished by this version of the story, whatever release wrote them.
 _WORKFLOW_VERSION = "1"
 
-# More than the processor needs: one that waits for an archive or a receiver must not hold up all.
+# More than the processor needs: what waits for a receiver, in the order of its patient, must not
+# hold up the others.
 _READ_AT_ONCE = 4
-_DELIVERED_AT_ONCE = 16
+_DELIVERED_AT_ONCE = 64
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from cds_server.ports import (
     FhirReach,
 )
 from cds_server.viewer import Viewer
-from fhir_mappers.report_context import Site
+from fhir_mappers.report_context import DisplayMode, Site
+
+_PICTURES = frozenset({"Media", "Binary"})
 
 
 class FhirAccess:
@@ -41,6 +43,7 @@ class FhirAccess:
         Forbidden
             If it is not for this viewer.
         """
+        self._check_without_location(resource_type)
         content = self._gate.stores.repository.read(resource_type, resource_id)
         if not self._fhir_in_scope(resource_type, content, viewer):
             self._gate.refuse(viewer, f"{resource_type}/{resource_id}", ANOTHER)
@@ -58,7 +61,25 @@ class FhirAccess:
         page = [("_count", str(query.count))] + ([("_after", query.after)] if query.after else [])
         asked = "&".join(f"{name}={value}" for name, value in [*sorted(query.parameters), *page])
         self._gate.record([self._gate.query_leaf(viewer, f"{query.resource_type}?{asked}")])
-        return self._gate.stores.repository.search(query, self._reach(viewer))
+        nothing = FhirReach(results=frozenset())
+        reach = nothing if self._shows_location(query.resource_type) else self._reach(viewer)
+        return self._gate.stores.repository.search(query, reach)
+
+    def _shows_location(self, resource_type: str) -> bool:
+        triage_only = self._gate.site.display_mode is DisplayMode.TRIAGE_ONLY
+        return triage_only and resource_type in _PICTURES
+
+    def _check_without_location(self, resource_type: str) -> None:
+        """Keep back pictures that were made while the site still showed overlays.
+
+        Raises
+        ------
+        ResultNotFound
+            If the resource may be one.
+        """
+        if self._shows_location(resource_type):
+            msg = f"{resource_type} is not given here: this site is set to triage only"
+            raise ResultNotFound(msg)
 
     def _reach(self, viewer: Viewer) -> FhirReach:
         """Say what ``_fhir_in_scope`` says, for all resources at once."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from cds_server.ports import Clock
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.report_context import Site
+
+WORKER = "worker"
+_SILENT_AFTER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class ComponentStore(Protocol):
     def note(self, noted: Component, audit_event: Callable[[], bytes]) -> bool:
         """Keep how a part is, with the audit event, where that is news; ``False`` if it is not.
 
-        A part that was never in trouble is no news.
+        A part that was never in trouble is no news, nor is one that is in trouble still: its words
+        are kept, and since when.
 
         Raises
         ------
@@ -46,6 +50,20 @@ class ComponentStore(Protocol):
 
     def components(self) -> Sequence[Component]:
         """Give every part, by name."""
+        ...
+
+    def beat(self, name: str, at: datetime) -> None:
+        """Keep that a part was alive.
+
+        Raises
+        ------
+        AuditUnavailable
+            If it cannot be made durable.
+        """
+        ...
+
+    def last_beat(self, name: str) -> datetime | None:
+        """Say when a part was alive for the last time; ``None`` where it never was."""
         ...
 
 
@@ -89,6 +107,21 @@ class Operations:
             Component(name, trouble, now), lambda: audit_event(fact, self._site)
         )
 
+    def beat(self, name: str) -> None:
+        """Note that a part is alive.
+
+        Raises
+        ------
+        AuditUnavailable
+            If it cannot be made durable.
+        """
+        self._store.beat(name, self._clock.now())
+
     def components(self) -> Sequence[Component]:
-        """Give every part that was ever in trouble, by name."""
-        return self._store.components()
+        """Give every part that was ever in trouble, by name, and the worker where it is silent."""
+        known = self._store.components()
+        last = self._store.last_beat(WORKER)
+        if last is None or self._clock.now() - last < _SILENT_AFTER:
+            return known
+        silent = Component(WORKER, "The worker has given no sign of life: nothing is read.", last)
+        return [*known, silent]

@@ -13,6 +13,7 @@ from ai_engine.result import NotAnalysed, Outcome, Reason, TriageResult
 from cds_server.errors import InstanceUnreadable, StudyNotFound
 from cds_server.imaging import Decoder, ImageArchive
 from cds_server.ports import Reader, StudyState
+from fhir_mappers import acquisition
 from fhir_mappers.dicom_json import Attributes, header, text
 from fhir_mappers.dicom_study import study_of, unidentified_study
 from fhir_mappers.errors import ImageDeclined, InvalidStudy
@@ -131,11 +132,11 @@ class StudyReader:
         progress(StudyState.FETCHING)
         try:
             metadata, study, selection = self._described(study_instance_uid)
-        except (StudyNotFound, InvalidStudy) as error:
+        except (StudyNotFound, InvalidStudy, InstanceUnreadable) as error:
             declined = NotAnalysed(Reason.UNREADABLE, str(error), self._reader.model)
             return Reading(unidentified_study(study_instance_uid), declined)
         stopwatch.lap("fetch")
-        opened = self._opened(study_instance_uid, selection.chosen, stopwatch)
+        opened = self._opened(study, selection.chosen, stopwatch)
         outcome, shown = self._outcome(opened, selection, progress)
         stopwatch.lap("infer")
         return Reading(
@@ -168,8 +169,10 @@ class StudyReader:
         """
         try:
             _, _, selection = self._described(study_instance_uid)
-        except (StudyNotFound, InvalidStudy):
+        except StudyNotFound:
             return False
+        except (InvalidStudy, InstanceUnreadable):
+            return bool(read)
         if {each.sop_instance_uid for each in selection.chosen} != set(read):
             return True
         if not contents:
@@ -196,7 +199,7 @@ class StudyReader:
             return ""
 
     def _opened(
-        self, study_instance_uid: str, choice: Sequence[ChosenInstance], stopwatch: Stopwatch
+        self, study: Study, choice: Sequence[ChosenInstance], stopwatch: Stopwatch
     ) -> _Opened:
         """Fetch and open what was chosen; one bad instance does not keep the others from it."""
         opened = _Opened()
@@ -204,11 +207,11 @@ class StudyReader:
             uid = chosen.sop_instance_uid
             opened.sha256[uid] = ""
             try:
-                content = self._fetched(study_instance_uid, chosen)
+                content = self._fetched(study.study_instance_uid, chosen)
                 opened.sha256[uid] = hashlib.sha256(content).hexdigest()
                 stopwatch.lap("fetch")
                 decoded = self._decoder.decode(content)
-                _check_is(decoded.header, study_instance_uid, uid)
+                _check_is(decoded.header, study, uid)
                 opened.images.append(decoded.image)
                 opened.headers.append(decoded.header)
             except StudyNotFound:
@@ -235,7 +238,7 @@ class StudyReader:
         return outcome, outcome.image_index if isinstance(outcome, TriageResult) else 0
 
 
-def _check_is(header: Dataset, study_instance_uid: str, sop_instance_uid: str) -> None:
+def _check_is(header: Dataset, study: Study, sop_instance_uid: str) -> None:
     """Refuse an image that is another than was asked for: it may be of another patient.
 
     Raises
@@ -244,8 +247,12 @@ def _check_is(header: Dataset, study_instance_uid: str, sop_instance_uid: str) -
         If its own identifiers say so.
     """
     named = (header.get("StudyInstanceUID"), header.get("SOPInstanceUID"))
-    if named != (study_instance_uid, sop_instance_uid):
+    if named != (study.study_instance_uid, sop_instance_uid):
         msg = "The archive sent another image than it was asked for."
+        raise InstanceUnreadable(msg)
+    patient_id = acquisition.text(header, "PatientID")
+    if patient_id and study.patient.patient_id and patient_id != study.patient.patient_id:
+        msg = "The image names another patient than the archive does."
         raise InstanceUnreadable(msg)
 
 

@@ -4,7 +4,9 @@ Pixels are never stored: the archive keeps them. A few decoded images stay in me
 that scrolling back costs nothing.
 """
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from fhir_mappers.viewer_images import Pixels, ShownImage, ShownSeries, shown_im
 
 _KEPT_BYTES = 128 * 1024 * 1024
 _KEPT_LISTS = 64
+_LIST_LASTS_S = 30.0
 _T = TypeVar("_T")
 
 
@@ -51,7 +54,7 @@ class ArchiveImages:
         self._archive = archive
         self._decoder = decoder
         self._timezone = timezone
-        self._lists: _Kept[StudyImages] = _Kept(_KEPT_LISTS, lambda _: 1)
+        self._lists: _Kept[StudyImages] = _Kept(_KEPT_LISTS, lambda _: 1, lasts_s=_LIST_LASTS_S)
         self._pixels: _Kept[Pixels] = _Kept(_KEPT_BYTES, lambda each: len(each.stored))
 
     @property
@@ -86,7 +89,7 @@ class ArchiveImages:
             msg = "there is no such image"
             raise ImagesUnavailable(msg)
         image = images[number]
-        key = (image.sop_instance_uid, image.frame)
+        key = (study_instance_uid, image.sop_instance_uid, image.frame)
         return self._pixels.get(key, lambda: self._decoded(study_instance_uid, image))
 
     def _asked(self) -> ImageArchive:
@@ -134,10 +137,14 @@ class ArchiveImages:
 
 
 class _Kept(Generic[_T]):
-    """What was made lately, the oldest dropped first beyond a total weight."""
+    """What was made lately; the oldest is dropped beyond a total weight, or when it is too old."""
 
-    def __init__(self, most: int, weight: Callable[[_T], int]) -> None:
+    def __init__(
+        self, most: int, weight: Callable[[_T], int], *, lasts_s: float = math.inf
+    ) -> None:
         self._most = most
+        self._lasts_s = lasts_s
+        self._made_at: dict[Hashable, float] = {}
         self._weight = weight
         self._kept: OrderedDict[Hashable, _T] = OrderedDict()
         self._total = 0
@@ -147,14 +154,20 @@ class _Kept(Generic[_T]):
         """Give what is kept under a key, or make it."""
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+                if time.monotonic() - self._made_at[key] < self._lasts_s:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+                self._drop(key)
         made = make()
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
+                self._made_at[key] = time.monotonic()
                 self._total += self._weight(made)
             while self._total > self._most and len(self._kept) > 1:
-                _, dropped = self._kept.popitem(last=False)
-                self._total -= self._weight(dropped)
+                self._drop(next(iter(self._kept)))
         return made
+
+    def _drop(self, key: Hashable) -> None:
+        self._total -= self._weight(self._kept.pop(key))
+        del self._made_at[key]

@@ -13,7 +13,6 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 """
 
 import itertools
-import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,22 +41,24 @@ from cds_server.ports import (
     ResultStore,
     StoredResult,
     StudyEntry,
+    StudyState,
 )
 from cds_server.reading import Reading, StudyReader
 from fhir_mappers.audit_event import AuditFact, AuditKind, OutcomeCode, audit_event
 from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import result_id
-from fhir_mappers.report_context import Predecessor, ReportContext, Site
+from fhir_mappers.report_context import DisplayMode, Predecessor, ReportContext, ReportSet, Site
 from fhir_mappers.report_set import report_set
 from fhir_mappers.selection import Exclusion
 
 READ_QUEUE = "read"
-PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0, *([900.0] * 96))
-"""With a destination, about a day: quick at first, then every quarter of an hour."""
-_READING_PATIENCE_S, _READING_WAIT_S = 1283.0, 10.0
+PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 30.0, *([60.0] * 5), *([300.0] * 286))
+"""With a destination, about a day: quick at first, then every five minutes."""
+_READING_PATIENCE_S, _READING_WAIT_S = 1283.0, 60.0
 _SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=0.5), timedelta(minutes=1)
 
 _ACTOR = "radcds"
+_ID_LENGTH = 36
 _GAVE_UP = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -103,6 +104,8 @@ class Triage(DBOSConfiguredInstance):
         Waits in seconds between attempts at an archive or destination that does not answer.
     shadow
         Whether results are recorded and sent to nobody.
+    back_into_archive
+        Name of the destination that stores results in the archive of the images; empty for none.
     name
         Under which workflows find this story again after a restart.
     """
@@ -121,6 +124,7 @@ class Triage(DBOSConfiguredInstance):
         software_version: str,
         patience_s: Sequence[float] = PATIENCE_S,
         shadow: bool = False,
+        back_into_archive: str = "",
         name: str = "radcds",
     ) -> None:
         super().__init__(name)
@@ -131,6 +135,7 @@ class Triage(DBOSConfiguredInstance):
         known = () if shadow else destinations
         self._destinations = {destination.name: destination for destination in known}
         self._shadow = shadow
+        self._back_into_archive = back_into_archive
         self._site = site
         self._clock = clock
         self._software_version = software_version
@@ -187,10 +192,13 @@ class Triage(DBOSConfiguredInstance):
             self.notice(study_instance_uid, len(readings))
             waited = self._clock.now() - readings[-1].noticed_at
             return min(max(waited / 2, _SHORTEST_WAIT), _LONGEST_WAIT)
-        if not arrived.in_place and arrived.instances in self._explained(latest):
+        if not arrived.in_place and arrived.instances in self._explained(readings[-1], latest):
             return None
         self._record(AuditKind.READ_STUDY, latest.result_id, study_instance_uid)
-        if self._reading.differs(study_instance_uid, latest.chosen, contents=arrived.in_place):
+        differs = self._reading.differs(
+            study_instance_uid, latest.chosen, contents=arrived.in_place
+        )
+        if (differs and _was_followed(latest)) or _was_given_up(latest):
             self.notice(study_instance_uid, len(readings) + 1)
         return None
 
@@ -206,10 +214,12 @@ class Triage(DBOSConfiguredInstance):
             return readings[-1].result_id
         return self.notice(study_instance_uid, max(len(readings), 1))
 
-    def _explained(self, read: StoredResult) -> tuple[int, int]:
+    def _explained(self, entry: StudyEntry, read: StoredResult) -> frozenset[int]:
         """Give how many instances a study holds when nothing, or our own objects, were added."""
-        own = self._store.artefacts(read.result_id).dicom
-        return read.study.number_of_instances, read.study.number_of_instances + len(own)
+        as_read = read.study.number_of_instances
+        if not entry.delivered.get(self._back_into_archive):
+            return frozenset({as_read})
+        return frozenset({as_read + len(self._store.artefacts(read.result_id).dicom)})
 
     def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give the readings of a study under this model, the latest last."""
@@ -225,8 +235,11 @@ class Triage(DBOSConfiguredInstance):
     # ── 2. It is read, and its deliveries are queued ─────────────────────────────────────────────
 
     @DBOS.workflow()
-    def read_study(self, identifier: str) -> None:
+    def read_study(self, identifier: str, attempt: int = 0) -> None:
         """Read one study and queue one delivery per destination.
+
+        Where the archive does not answer, the next attempt is queued, so that a study that cannot
+        be had holds no place from which others could be read.
 
         Raises
         ------
@@ -235,10 +248,20 @@ class Triage(DBOSConfiguredInstance):
         AuditUnavailable
             If the audit trail did.
         """
-        patience_s = _while_reading(self._patience_s)
-        self._queue_deliveries(
-            identifier, self._patiently(patience_s, self._read_and_store, identifier)
-        )
+        try:
+            order_key = self._read_and_store(identifier)
+        except (ArchiveUnreachable, AuditUnavailable):
+            waits_s = tuple(_while_reading(self._patience_s))
+            if attempt >= len(waits_s):
+                raise
+            with (
+                SetWorkflowID(f"read-{identifier}-{attempt + 1}"),
+                SetEnqueueOptions(delay_seconds=waits_s[attempt]),
+            ):
+                DBOS.enqueue_workflow(READ_QUEUE, self.read_study, identifier, attempt + 1)
+            return
+        if order_key:
+            self._queue_deliveries(identifier, order_key)
 
     def _queue_deliveries(self, identifier: str, order_key: str) -> None:
         """Queue one delivery per destination, in order among those of the same key."""
@@ -253,9 +276,12 @@ class Triage(DBOSConfiguredInstance):
     def _read_and_store(self, identifier: str) -> str:
         """Fetch, read, and store the result with its report set; give the key that orders delivery.
 
-        A repeat after a crash finds the stored result and changes nothing.
+        A repeat after a crash finds the stored result and changes nothing. What an earlier model
+        was to read, it gives no key for: this one reads the study under an identifier of its own.
         """
         entry = self._store.entry(identifier)
+        if entry.result is None and not self._is_of_this_model(entry):
+            return ""
         if entry.result is None:
             began = self._clock.now()
             with self._noting_audit_trouble():
@@ -271,6 +297,10 @@ class Triage(DBOSConfiguredInstance):
             f"{self._site.accession_issuer}|{accession_number}" if accession_number else identifier
         )
         return str(uuid.uuid5(uuid.UUID(int=0), ordered_by))
+
+    def _is_of_this_model(self, entry: StudyEntry) -> bool:
+        own = self._readings(entry.study_instance_uid)
+        return entry.result_id in {each.result_id for each in own}
 
     def _publishable(self, identifier: str, reading: Reading, began: datetime) -> None:
         """Make the report set and store everything with the audit leaf in one transaction."""
@@ -332,8 +362,16 @@ class Triage(DBOSConfiguredInstance):
 
     def _predecessor(self, identifier: str, study_instance_uid: str) -> Predecessor | None:
         """Give what the result supersedes: the latest earlier one of the study that was sent."""
-        for entry in self._store.entries_of_study(study_instance_uid):
-            if entry.result_id != identifier and entry.result and not entry.shadow:
+        own = self._readings(study_instance_uid)
+        ids = [each.result_id for each in own]
+        before = own[: ids.index(identifier)] if identifier in ids else []
+        of_others = [
+            each
+            for each in self._store.entries_of_study(study_instance_uid)
+            if each.result_id not in ids
+        ]
+        for entry in (*reversed(before), *of_others):
+            if entry.result and not entry.shadow:
                 artefacts = self._store.artefacts(entry.result_id)
                 return Predecessor(entry.result_id, artefacts.dicom.get("report.dcm"))
         return None
@@ -390,14 +428,26 @@ class Triage(DBOSConfiguredInstance):
                 AuditKind.DELIVER, identifier, entry.study_instance_uid, destination=destination
             )
             try:
-                self._destinations[destination].deliver(
-                    entry.result, self._store.artefacts(identifier)
-                )
+                artefacts = self._store.artefacts(identifier)
+                self._check_may_leave(artefacts)
+                self._destinations[destination].deliver(entry.result, artefacts)
             except DeliveryFailed as error:
                 self._note_trouble(entry, destination, str(error))
                 raise
             self._store.mark_delivered(identifier, destination)
         return destination
+
+    def _check_may_leave(self, artefacts: ReportSet) -> None:
+        """Let no location leave a site that has become ``triage_only`` since it was drawn.
+
+        Raises
+        ------
+        DeliveryRefused
+            If there is one.
+        """
+        if self._site.display_mode is DisplayMode.TRIAGE_ONLY and artefacts.overlay_png:
+            msg = "it was made while this site showed overlays, and the site is triage only now"
+            raise DeliveryRefused(msg)
 
     def _note_trouble(self, entry: StudyEntry, destination: str, says: str) -> None:
         """Keep that an attempt failed where operators and auditors see it."""
@@ -450,8 +500,13 @@ class Triage(DBOSConfiguredInstance):
 
     # ── 4. What broke is said ────────────────────────────────────────────────────────────────────
 
-    def explain_failures(self) -> Sequence[str]:
+    def explain_failures(self, again: Callable[[str], None] = lambda _: None) -> Sequence[str]:
         """Store "processing failed" for each study whose workflow gave up: none stays silent.
+
+        Parameters
+        ----------
+        again
+            Told the Study Instance UID where only the archive was away: it is worth a later look.
 
         Returns
         -------
@@ -460,10 +515,16 @@ class Triage(DBOSConfiguredInstance):
         """
         explained = []
         for workflow in DBOS.list_workflows(status=_GAVE_UP, workflow_id_prefix="read-"):
-            identifier = workflow.workflow_id.removeprefix("read-")
+            identifier = workflow.workflow_id.removeprefix("read-")[:_ID_LENGTH]
             entry = self._store.entry(identifier)
             if entry.result is not None:
+                if entry.state is not StudyState.PUBLISHED:
+                    self._queue_deliveries(identifier, identifier)
                 continue
+            if not self._is_of_this_model(entry):
+                continue
+            if isinstance(workflow.error, ArchiveUnreachable):
+                again(entry.study_instance_uid)
             failed = NotAnalysed(
                 Reason.PROCESSING_FAILED,
                 "Processing failed and was given up. The study was not analysed.",
@@ -510,14 +571,23 @@ def _excluded(exclusions: Sequence[Exclusion]) -> str:
     return " ".join(f"{reason}={number}" for reason, number in sorted(counted.items()))
 
 
+def _was_followed(read: StoredResult) -> bool:
+    """Say whether it is known what was read: releases before 0.2 did not keep it."""
+    return bool(read.chosen) or isinstance(read.outcome, NotAnalysed)
+
+
+def _was_given_up(read: StoredResult) -> bool:
+    outcome = read.outcome
+    return isinstance(outcome, NotAnalysed) and outcome.reason is Reason.PROCESSING_FAILED
+
+
 def _while_reading(patience_s: Sequence[float]) -> Iterator[float]:
-    """Wait for an archive in short steps: who waits holds a place, and others queue behind."""
+    """Give the waits for an archive: no longer than a minute each, for about twenty in all."""
     waited_s = 0.0
     for wait_s in patience_s:
-        for _ in range(math.ceil(wait_s / _READING_WAIT_S)):
-            if waited_s < _READING_PATIENCE_S:
-                waited_s += min(wait_s, _READING_WAIT_S)
-                yield min(wait_s, _READING_WAIT_S)
+        if waited_s < _READING_PATIENCE_S:
+            waited_s += min(wait_s, _READING_WAIT_S)
+            yield min(wait_s, _READING_WAIT_S)
 
 
 def _audit_outcome(outcome: Outcome) -> OutcomeCode:

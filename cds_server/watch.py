@@ -1,15 +1,18 @@
 """Noticing studies: by asking the archive for its list, and by events that it sends.
 
-The list is asked for in overlapping windows: often for the last hours, now and then for all the
-days that are watched. What was seen is kept in the database, so that a restart neither misses nor
-repeats. Events go the same way, only faster.
+The list is asked for in overlapping windows: each time for the last hours, and for all the days
+that are watched as often as that takes a small part of the time. What was seen is kept in the
+database, so that a restart neither misses nor repeats. Events go the same way, only faster.
 """
 
+import math
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cds_server.arrivals import ArrivalStore, Arrived
+from cds_server.arrivals import ArrivalStore, Arrived, Listed
 from cds_server.errors import ArchiveUnreachable
 from cds_server.imaging import Arrival, ImageArchive
 from cds_server.operations import Operations
@@ -17,9 +20,10 @@ from cds_server.ports import Clock
 
 ARCHIVE = "archive"
 _RECENT = timedelta(hours=2)
-_SWEEP_EVERY = timedelta(minutes=10)
+_SWEEPS_REST = 20
+_OVERLAP = timedelta(hours=1)
 _AGAIN_AFTER = timedelta(seconds=30)
-_ARCHIVE_AWAY = timedelta(seconds=5)
+_ARCHIVE_AWAY, _LONGEST_AWAY = timedelta(seconds=5), timedelta(minutes=1)
 _AT_ONCE = frozenset({"CR", "DX"})
 
 Look = Callable[[Arrived], timedelta | None]
@@ -73,6 +77,8 @@ class Watch:
         Which studies are noticed.
     model_sha256
         Of the model that reads. What another one has read is due again.
+    monotonic
+        Measures how long a list takes, in seconds.
     """
 
     def __init__(  # noqa: PLR0913 - every collaborator of the watch, by name
@@ -85,6 +91,7 @@ class Watch:
         clock: Clock,
         watched: Watched,
         model_sha256: str,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._archive = archive
         self._arrivals = arrivals
@@ -93,7 +100,9 @@ class Watch:
         self._clock = clock
         self._watched = watched
         self._model_sha256 = model_sha256
-        self._swept_at: datetime | None = None
+        self._failures: Counter[str] = Counter()
+        self._monotonic = monotonic
+        self._sweeps_at_s = -math.inf
 
     def renew(self) -> int:
         """Make due again what another model has read within the days that are watched."""
@@ -110,25 +119,31 @@ class Watch:
             If that, or what is new, cannot be kept.
         """
         now = self._clock.now()
-        sweeps = self._swept_at is None or now - self._swept_at >= _SWEEP_EVERY
+        started_s = self._monotonic()
+        sweeps = started_s >= self._sweeps_at_s
         try:
             listed = self._archive.arrivals(since=self._since(now, sweeps=sweeps))
         except ArchiveUnreachable as error:
             self._operations.note(ARCHIVE, str(error))
             raise
         self._operations.note(ARCHIVE)
-        for arrival in listed:
-            if not self._watched.passes_over(arrival):
-                self._arrivals.listed(
-                    arrival.study_instance_uid,
-                    arrival.number_of_instances,
-                    due=self._watched.due(frozenset(arrival.modalities), now),
+        self._arrivals.listed(
+            [
+                Listed(
+                    each.study_instance_uid,
+                    each.number_of_instances,
+                    due=self._watched.due(frozenset(each.modalities), now),
                     again=now + _AGAIN_AFTER,
                 )
+                for each in listed
+                if not self._watched.passes_over(each)
+            ]
+        )
         if sweeps:
-            self._swept_at = now
+            ended_s = self._monotonic()
+            self._sweeps_at_s = ended_s + _SWEEPS_REST * (ended_s - started_s)
             if (earliest := self._earliest()) is not None:
-                self._arrivals.forget(earliest - _SWEEP_EVERY)
+                self._arrivals.forget(earliest - _OVERLAP)
 
     def look(self) -> int:
         """Look at every study that is due; give how many these were.
@@ -144,16 +159,27 @@ class Watch:
                 wait = self._look(arrived)
             except ArchiveUnreachable as error:
                 self._operations.note(ARCHIVE, str(error))
-                wait = _ARCHIVE_AWAY
+                self._arrivals.postpone(arrived, self._clock.now() + self._backing_off(arrived))
+                break
+            self._failures.pop(arrived.study_instance_uid, None)
             if wait is None:
                 self._arrivals.looked(arrived, self._model_sha256)
             else:
                 self._arrivals.postpone(arrived, self._clock.now() + wait)
         return len(due)
 
+    def _backing_off(self, arrived: Arrived) -> timedelta:
+        """Give a wait that grows for a study at which the archive fails again and again."""
+        uid = arrived.study_instance_uid
+        self._failures[uid] += 1
+        doubled: int = 1 << min(self._failures[uid] - 1, 6)
+        return min(_ARCHIVE_AWAY * doubled, _LONGEST_AWAY)
+
     def _since(self, now: datetime, *, sweeps: bool) -> datetime | None:
         earliest = self._earliest()
-        return earliest if sweeps or earliest is None else max(earliest, now - _RECENT)
+        if sweeps:
+            return earliest
+        return now - _RECENT if earliest is None else max(earliest, now - _RECENT)
 
     def _earliest(self) -> datetime | None:
         days = self._watched.days

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -12,11 +13,14 @@ from cds_server.batch import path_sha256, record_problems
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
 from cds_server.durable import running
-from cds_server.errors import ArchiveUnreachable
+from cds_server.errors import ArchiveUnreachable, CdsServerError
 from cds_server.imaging import FileProblem
+from cds_server.operations import WORKER
 from cds_server.workitems import Happening, Performer, Step
 
 _LOOK_EVERY_S = 0.05
+_TROUBLED_S = 1.0
+_AGAIN_AFTER = timedelta(minutes=1)
 
 
 def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], None]) -> None:
@@ -53,20 +57,28 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
         watch.renew()
         told: frozenset[FileProblem] = frozenset()
         told_work: frozenset[Happening] = frozenset()
+
+        def look_again(study_instance_uid: str) -> None:
+            services.arrivals.told(study_instance_uid, services.clock.now() + _AGAIN_AFTER)
+
         asks_at = time.monotonic()
         while not stop.is_set():
-            if time.monotonic() >= asks_at:
-                try:
+            try:
+                if time.monotonic() >= asks_at:
+                    asks_at = time.monotonic() + settings.poll_interval_s
+                    services.operations.beat(WORKER)
+                    for result_id in triage.explain_failures(look_again):
+                        log.error("processing given up", result_id=result_id)
+                    triage.note_parked()
+                    told = _tell_problems(archive.problems, told, services, log)
+                    told_work = _perform(performer, told_work, services, log)
                     watch.ask()
-                except ArchiveUnreachable as error:
-                    log.warning("archive does not answer", error=str(error))
-                told = _tell_problems(archive.problems, told, services, log)
-                for result_id in triage.explain_failures():
-                    log.error("processing given up", result_id=result_id)
-                triage.note_parked()
-                told_work = _perform(performer, told_work, services, log)
-                asks_at = time.monotonic() + settings.poll_interval_s
-            looked(watch.look())
+                looked(watch.look())
+            except ArchiveUnreachable as error:
+                log.warning("archive does not answer", error=str(error))
+            except CdsServerError as error:
+                log.error("the worker is in trouble", error=str(error))  # noqa: TRY400 - no traceback
+                stop.wait(_TROUBLED_S)
             stop.wait(_LOOK_EVERY_S)
         log.info("worker stopped")
 

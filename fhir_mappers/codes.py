@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ai_engine.result import NotAnalysed, Outcome, Priority, Reason, TriageResult
+from fhir_mappers.radiographs import MODALITIES
 from fhir_mappers.study import Study
 
 LOINC = "http://loinc.org"
@@ -74,7 +75,6 @@ NOTHING_SUCCEEDED: Coded = ("111245", "DCM", "No algorithms succeeded; without f
 """PS3.16 CID 6047."""
 CERTAINTY: Coded = ("111012", "DCM", "Certainty of Finding")
 PRESENCE: Coded = ("121052", "DCM", "Presence of property")
-PRESENT: Coded = ("121053", "DCM", "Present")
 COMMENT: Coded = ("121106", "DCM", "Comment")
 OF_INTEREST: Coded = ("113000", "DCM", "Of Interest")
 FOR_REPORT_ATTACHMENT: Coded = ("113020", "DCM", "For Report Attachment")
@@ -82,6 +82,8 @@ FOR_REPORT_ATTACHMENT: Coded = ("113020", "DCM", "For Report Attachment")
 KEY_OBJECT_DESCRIPTION: Coded = ("113012", "DCM", "Key Object Description")
 """PS3.16 TID 2010 row 7."""
 
+ABOVE_THRESHOLD: Coded = ("ABOVE-THRESHOLD", LOCAL_SCHEME, "Above its threshold")
+"""Not (121053, DCM, "Present"): 18.6 % over a threshold of 15 % does not say that it is there."""
 BELOW_THRESHOLD: Coded = ("BELOW-THRESHOLD", LOCAL_SCHEME, "Not above its threshold")
 """Not (121054, DCM, "Absent"): a probability under a threshold is no statement of health."""
 THRESHOLD: Coded = ("THRESHOLD", LOCAL_SCHEME, "Decision threshold")
@@ -94,7 +96,7 @@ RESULT_PARTS: dict[str, Coded] = {
     "secondary-capture.dcm": ("OVERLAY", LOCAL_SCHEME, "Picture with the saliency overlay"),
     "presentation-state.dcm": ("OUTLINE", LOCAL_SCHEME, "Salient cells outlined on the original"),
     "saliency.dcm": ("SALIENCY-MAP", LOCAL_SCHEME, "Saliency map as numbers"),
-    "report.dcm": ("FINDINGS", LOCAL_SCHEME, "Report of the findings"),
+    "report.dcm": ("FINDINGS", LOCAL_SCHEME, "AI report"),
     "key-object.dcm": ("KEY-OBJECTS", LOCAL_SCHEME, "Selection of key objects"),
 }
 """What each object of a result is, by its file."""
@@ -224,12 +226,21 @@ def run_summary(outcome: Outcome, unread: int) -> Coded:
 def procedure(study: Study, outcome: Outcome) -> tuple[str, str]:
     """Give the LOINC code of what was done: a chest radiograph only where the engine saw one.
 
-    What was not analysed may be a hand or a head; it is a diagnostic imaging study.
+    Its views are the radiographs of the study; a dose report is none. What was not analysed may be
+    a hand or a head; it is a diagnostic imaging study.
     """
     views = {1: CHEST_ONE_VIEW, 2: CHEST_TWO_VIEWS}
     if isinstance(outcome, TriageResult):
-        return views.get(study.number_of_instances, IMAGING_STUDY_REPORT)
+        return views.get(_number_of_radiographs(study), IMAGING_STUDY_REPORT)
     return IMAGING_STUDY_REPORT
+
+
+def _number_of_radiographs(study: Study) -> int:
+    return sum(
+        instance.number_of_frames >= 1 and (instance.modality or series.modality) in MODALITIES
+        for series in study.series
+        for instance in series.instances
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +256,8 @@ class TriageCode:
     hl7_priority
         HL7 table 0485 priority for TQ1-9; empty where nothing was analysed.
     acr
-        RadLex code of the ACR actionable category and its display, or ``None``.
+        RadLex code of the ACR actionable category and its display, or ``None`` where there is no
+        finding to categorise: (RID50261, "Non-actionable Finding") would speak of one.
     indicator
         CDS Hooks 2.0 ``card.indicator``.
     """
@@ -266,16 +278,13 @@ _FLAGGED = TriageCode(
     "FLAGGED", "Flagged: read soon", "A", "A", ("RID49482", "Category 3 Actionable Finding"),
     "warning",
 )  # fmt: skip
-_NORMAL = TriageCode(
-    "NO-FINDING", "No listed finding above threshold", "N", "R",
-    ("RID50261", "Non-actionable Finding"), "info",
-)  # fmt: skip
+_NORMAL = TriageCode("NO-FINDING", "No listed finding above threshold", "N", "R", None, "info")
 _DECLINED = TriageCode("NOT-ANALYSED", "Not analysed by AI", "", "", None, "info")
 _FAILED = TriageCode("FAILED", "AI processing failed", "", "", None, "warning")
 
 
 def triage(outcome: Outcome) -> TriageCode:
-    """Code an outcome. What was not analysed has no flag, no priority and no category."""
+    """Code an outcome. What was not analysed has no flag and no priority."""
     if isinstance(outcome, NotAnalysed):
         return _FAILED if outcome.reason.is_failure else _DECLINED
     return {

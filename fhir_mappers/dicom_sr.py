@@ -66,7 +66,7 @@ from fhir_mappers.sr_document import (
 from fhir_mappers.study import Study
 from fhir_mappers.wording import figures, impression
 
-REPORT = Part("report.dcm", Comprehensive3DSRStorage, "SR", 9004, "AI findings (not for diagnosis)")
+REPORT = Part("report.dcm", Comprehensive3DSRStorage, "SR", 9004, "AI report (not for diagnosis)")
 _ENGLISH = ("en", "RFC5646", "English")
 _PROCEDURE_REPORTED = ("121058", "DCM", "Procedure reported")
 _IMAGING_MEASUREMENTS = ("126010", "DCM", "Imaging Measurements")
@@ -98,7 +98,7 @@ def report(study: Study, outcome: Outcome, basis: Basis) -> Written:
 
 
 def sr_object(basis: Basis, part: Part, outcome: Outcome) -> Dataset:
-    """Begin a report that nobody has verified; it is partial where an image was not analysed.
+    """Begin a preliminary report that nobody verified; partial where an image was not analysed.
 
     References
     ----------
@@ -109,6 +109,7 @@ def sr_object(basis: Basis, part: Part, outcome: Outcome) -> Dataset:
     dataset.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
     if partial:
         dataset.CompletionFlagDescription = partial
+    dataset.PreliminaryFlag = "PRELIMINARY"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PerformedProcedureCodeSequence = Items([])
     return dataset
@@ -160,7 +161,7 @@ def _group(finding: Finding, result: TriageResult, basis: Basis) -> Template:
     context, image = basis.context, basis.image
     model = result.model
     probability, threshold = (_percent_of(each) for each in figures(finding, places=4))
-    presence = codes.PRESENT if finding.positive else codes.BELOW_THRESHOLD
+    presence = codes.ABOVE_THRESHOLD if finding.positive else codes.BELOW_THRESHOLD
     common: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(
             uid=instance_uid(context.result_id, f"tracking|{finding.label}"),

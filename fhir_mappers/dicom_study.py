@@ -3,19 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from fhir_mappers.dicom_instance import instance_of, whole_number
 from fhir_mappers.dicom_json import CONTROL, Attributes, text, values
 from fhir_mappers.errors import InvalidStudy
+from fhir_mappers.patient_and_study import zone_of
 from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
 _DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?")
-_OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
 
 
 def check_uid(value: str, attribute: str) -> str:
@@ -167,16 +167,4 @@ def _started(attributes: Attributes, zone: str) -> datetime | None:
             ) + timedelta(seconds=float(fraction or 0))
         except ValueError:
             match = None
-    return started.replace(tzinfo=_offset(attributes) or ZoneInfo(zone))
-
-
-def _offset(attributes: Attributes) -> timezone | None:
-    match = _OFFSET.fullmatch(text(attributes, "00080201"))
-    if not match:
-        return None
-    sign, hours, minutes = match.groups()
-    offset = timedelta(hours=int(hours), minutes=int(minutes))
-    try:
-        return timezone(-offset if sign == "-" else offset)
-    except ValueError:
-        return None
+    return started.replace(tzinfo=zone_of(text(attributes, "00080201")) or ZoneInfo(zone))

@@ -22,6 +22,8 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR
 from fhir_mappers.acquisition import text
 
 _DEFAULT_REPERTOIRE = {"", "ISO_IR 6", "ISO 2022 IR 6"}
+_NEVER_ALONE = {"ISO 2022 IR 87", "ISO 2022 IR 159"}
+"""Two bytes a letter: nothing of ASCII, as all of our own words are, can be written in them."""
 _UTF8 = "ISO_IR 192"
 _OFFSET = re.compile(r"([+-])(\d{2})([0-5]\d)")
 _FARTHEST_OFFSET = timedelta(hours=14)
@@ -159,7 +161,7 @@ def _settle_character_set(copied: Dataset) -> None:
     """Keep the declared character set where it holds every text; else take UTF-8.
 
     It does not where the header came as JSON, which is always UTF-8, or declares a set that is
-    none, or declares none and is not ASCII.
+    none, or declares none and is not ASCII, or declares one first that may only come second.
 
     References
     ----------
@@ -170,7 +172,7 @@ def _settle_character_set(copied: Dataset) -> None:
     declared = [str(each) for each in (value if isinstance(value, MultiValue) else [value or ""])]
     ascii_only = all(each.isascii() for each in _texts(decoded))
     only_default = set(declared) <= _DEFAULT_REPERTOIRE
-    known = all(each in python_encoding for each in declared)
+    known = declared[0] not in _NEVER_ALONE and all(each in python_encoding for each in declared)
     if known and (ascii_only or (not only_default and _survives(decoded))):
         return
     copied.update(decoded)

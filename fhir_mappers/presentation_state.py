@@ -7,12 +7,12 @@ import copy
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from ai_engine.result import TriageResult
 from fhir_mappers.acquisition import pixel_spacing_mm, text
+from fhir_mappers.decimal_strings import decimal, decimals
 from fhir_mappers.dicom_header import (
     MANUFACTURER,
     Basis,
@@ -92,11 +92,11 @@ def _referenced_series(basis: Basis) -> Items:
 def _displayed_area(header: Dataset) -> Dataset:
     item = Dataset()
     item.DisplayedAreaTopLeftHandCorner = [1, 1]
-    item.DisplayedAreaBottomRightHandCorner = [header.Columns, header.Rows]
+    item.DisplayedAreaBottomRightHandCorner = [max(header.Columns, 2), max(header.Rows, 2)]
     item.PresentationSizeMode = "SCALE TO FIT"
     spacing = pixel_spacing_mm(header)
     if spacing and spacing[0] != spacing[1]:
-        item.PresentationPixelSpacing = list(spacing)
+        item.PresentationPixelSpacing = [decimal(each) for each in spacing]
     else:
         item.PresentationPixelAspectRatio = [1, 1]
     return item
@@ -148,31 +148,21 @@ def _show_as_the_original(header: Dataset, dataset: Dataset) -> None:
     ----------
     DICOM PS3.3 C.11.1 Modality LUT, C.11.8 Softcopy VOI LUT, C.11.6 Softcopy Presentation LUT.
     """
+    slope, intercept = decimals(header, "RescaleSlope"), decimals(header, "RescaleIntercept")
     if header.get("ModalityLUTSequence"):
         dataset.ModalityLUTSequence = copy.deepcopy(header.ModalityLUTSequence)
-    elif _numbers(header, "RescaleSlope") and _numbers(header, "RescaleIntercept"):
-        dataset.RescaleIntercept = header.RescaleIntercept
-        dataset.RescaleSlope = header.RescaleSlope
+    elif len(slope) == len(intercept) == 1:
+        dataset.RescaleIntercept, dataset.RescaleSlope = intercept[0], slope[0]
         dataset.RescaleType = text(header, "RescaleType") or "US"
     voi = Dataset()
-    centers, widths = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
+    centers, widths = decimals(header, "WindowCenter"), decimals(header, "WindowWidth")
     if header.get("VOILUTSequence"):
         voi.VOILUTSequence = copy.deepcopy(header.VOILUTSequence)
     elif centers and len(centers) == len(widths) and min(widths) >= 1:
-        voi.WindowCenter, voi.WindowWidth = header.WindowCenter, header.WindowWidth
+        voi.WindowCenter, voi.WindowWidth = centers, widths
         function = text(header, "VOILUTFunction")
         if function:
             voi.VOILUTFunction = function
     if len(voi):
         dataset.SoftcopyVOILUTSequence = Items([voi])
     dataset.PresentationLUTShape = "INVERSE" if is_inverted(header) else "IDENTITY"
-
-
-def _numbers(header: Dataset, keyword: str) -> list[float]:
-    """Give the values of an attribute; none where one of them is no number."""
-    value = header.get(keyword)
-    several = value if isinstance(value, MultiValue) else [value]
-    try:
-        return [float(each) for each in several if each is not None]
-    except (TypeError, ValueError):
-        return []

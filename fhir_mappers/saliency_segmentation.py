@@ -13,11 +13,13 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 from pydicom.uid import RLELossless, SegmentationStorage
+from pydicom.valuerep import DSfloat
 from rle.rle import encode_row
 
 from ai_engine.result import Saliency, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.acquisition import text
+from fhir_mappers.decimal_strings import decimals
 from fhir_mappers.dicom_header import (
     MANUFACTURER,
     Basis,
@@ -214,9 +216,9 @@ def _place_in_space(header: Dataset, dataset: Dataset, shared: Dataset, frame: D
     dataset.PositionReferenceIndicator = text(header, "PositionReferenceIndicator") or None
     measures, plane, turned = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing = spacing
-    thickness = header.get("SliceThickness")
-    if thickness:
-        measures.SliceThickness = thickness
+    thickness = _several(header, "SliceThickness", 1)
+    if thickness and thickness[0] > 0:
+        measures.SliceThickness = thickness[0]
     plane.ImagePositionPatient = position
     turned.ImageOrientationPatient = orientation
     shared.PixelMeasuresSequence = Items([measures])
@@ -224,15 +226,10 @@ def _place_in_space(header: Dataset, dataset: Dataset, shared: Dataset, frame: D
     frame.PlanePositionSequence = Items([plane])
 
 
-def _several(header: Dataset, keyword: str, count: int) -> list[float]:
+def _several(header: Dataset, keyword: str, count: int) -> list[DSfloat]:
     """Give that many numbers, or none."""
-    value = header.get(keyword)
-    if not isinstance(value, MultiValue) or len(value) != count:
-        return []
-    try:
-        return [float(each) for each in value]
-    except (TypeError, ValueError):
-        return []
+    found = decimals(header, keyword)
+    return found if len(found) == count else []
 
 
 def _describe_pixels(dataset: Dataset, rows: int, columns: int) -> None:

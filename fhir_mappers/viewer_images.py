@@ -27,6 +27,8 @@ from fhir_mappers.study import Series, Study
 
 _SHADES = 1 << 16
 _MOST_FRAMES = 4096
+_RESULTS = frozenset({"SEG", "PR", "KO", "SR", "OT"})
+"""Modalities of what was made from images, our saliency map among them."""
 _AXES, _DIRECTIONS = 3, 6
 CT_WINDOWS = (
     ("Soft tissue", 40.0, 400.0),
@@ -130,6 +132,8 @@ def shown_images(
 
 
 def _images(series: Series, by_uid: dict[str, Attributes]) -> list[ShownImage]:
+    if series.modality in _RESULTS:
+        return []
     instances = [i for i in series.instances if i.number_of_frames and _is_grey(by_uid, i)]
     places = [_place(by_uid[each.sop_instance_uid]) for each in instances]
     if None not in places and len(set(places)) == len(places):

@@ -77,6 +77,8 @@ class DicomWebArchive:
         ------
         StudyNotFound
             If the PACS has no such study.
+        InstanceUnreadable
+            If it describes the study in more than is read: to ask again would not help.
         ArchiveUnreachable
             If it does not answer, or not about that study.
         """

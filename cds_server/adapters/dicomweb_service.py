@@ -8,10 +8,15 @@ from http import HTTPStatus
 from dicomweb_client.web import DICOMwebClient
 
 from cds_server.adapters.circuit_breaker import CircuitBreaker, CircuitState
-from cds_server.adapters.json_door import LARGEST_JSON, QuestionRefused, media_type, session
+from cds_server.adapters.json_door import QuestionRefused, media_type, session
 from cds_server.adapters.multipart_related import only_part, packed
 from cds_server.adapters.pacs_credentials import Credentials
-from cds_server.adapters.pacs_link import AnswerTooLarge, PacsLink, Question
+from cds_server.adapters.pacs_link import (
+    SLOWEST_BYTES_PER_S,
+    AnswerTooLarge,
+    PacsLink,
+    Question,
+)
 from cds_server.errors import ArchiveUnreachable, InstanceUnreadable, StudyNotFound
 from cds_server.outbound import Answer
 from cds_server.ports import Clock
@@ -22,10 +27,12 @@ PAGE = 200
 
 _MB = 1024 * 1024
 _AROUND_A_PART = 64 * 1024
+_LARGEST_STORE_ANSWER = _MB  # it tells of one object
 _AS_IT_IS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _STUDY_FIELDS = ("StudyInstanceUID", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 _NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.NO_CONTENT}
 _PREAMBLE = 128
+_TOO_LARGE = "the archive sends an answer that is too large"
 
 
 class DicomWebService:
@@ -48,6 +55,8 @@ class DicomWebService:
         Who this server is for the PACS; ``None`` where it does not ask.
     timeout_s
         Of one wait for the PACS; see ``PacsLink`` for a whole answer.
+    slowest_bytes_per_s
+        A PACS that is slower is cut off; see ``PacsLink``.
     largest_bytes
         Size of an object that is still read.
     monotonic
@@ -59,19 +68,24 @@ class DicomWebService:
         If the address is no plain address of a service, or credentials would travel in the clear.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what bounds the PACS, by name
         self,
         url: str,
         *,
         clock: Clock,
         credentials: Credentials | None = None,
         timeout_s: float = 20.0,
+        slowest_bytes_per_s: int = SLOWEST_BYTES_PER_S,
         largest_bytes: int = 512 * _MB,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._breaker = CircuitBreaker(clock, monotonic=monotonic)
         self._link = PacsLink(
-            url, breaker=self._breaker, credentials=credentials, timeout_s=timeout_s
+            url,
+            breaker=self._breaker,
+            credentials=credentials,
+            timeout_s=timeout_s,
+            slowest_bytes_per_s=slowest_bytes_per_s,
         )
         self._largest_bytes = largest_bytes
         self._client = DICOMwebClient(self._link.base_url, session=session(self._link))
@@ -93,7 +107,7 @@ class DicomWebService:
             If there is no good answer.
         """
         try:
-            return self._asked(
+            return _asked(
                 lambda: self._client.search_for_studies(
                     limit=PAGE,
                     offset=offset,
@@ -115,7 +129,7 @@ class DicomWebService:
         QuestionRefused
             If it does not search.
         """
-        found = self._asked(
+        found = _asked(
             lambda: self._client.search_for_studies(
                 fields=["StudyInstanceUID"], search_filters={"StudyInstanceUID": study_instance_uid}
             )
@@ -134,7 +148,7 @@ class DicomWebService:
         QuestionRefused
             If it does not search.
         """
-        found = self._asked(
+        found = _asked(
             lambda: self._client.search_for_instances(
                 study_instance_uid,
                 series_instance_uid,
@@ -151,10 +165,16 @@ class DicomWebService:
         ------
         ArchiveUnreachable
             If there is no good answer.
+        InstanceUnreadable
+            If it is larger, or holds more, than is read: to ask again would not help.
         QuestionRefused
             If it does not give them.
         """
-        return self._asked(lambda: self._client.retrieve_study_metadata(study_instance_uid))
+        try:
+            return _read(lambda: self._client.retrieve_study_metadata(study_instance_uid))
+        except AnswerTooLarge:
+            msg = "The archive describes the study in more than radcds reads."
+            raise InstanceUnreadable(msg) from None
 
     def instance_metadata(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
@@ -168,30 +188,13 @@ class DicomWebService:
         QuestionRefused
             If it does not give it.
         """
-        (found,) = self._asked(
+        (found,) = _asked(
             lambda: [
                 self._client.retrieve_instance_metadata(
                     study_instance_uid, series_instance_uid, sop_instance_uid
                 )
             ]
         )
-        return found
-
-    def _asked(self, ask: Callable[[], object]) -> Sequence[Attributes]:
-        """Let the library ask, and check what it read.
-
-        Raises
-        ------
-        ArchiveUnreachable
-            If that is no list of DICOM JSON objects.
-        """
-        try:
-            found = ask()
-        except (LookupError, RecursionError, TypeError, ValueError):
-            found = None
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            msg = "the archive sends something that is not DICOM JSON"
-            raise ArchiveUnreachable(msg)
         return found
 
     # ── Objects, as the bytes that they are ──────────────────────────────────────────────────────
@@ -240,11 +243,42 @@ class DicomWebService:
         headers = {"Accept": "application/dicom+json", "Content-Type": content_type}
         try:
             return self._link.exchange(
-                Question("POST", url, headers, body), largest_bytes=LARGEST_JSON
+                Question("POST", url, headers, body), largest_bytes=_LARGEST_STORE_ANSWER
             )
         except AnswerTooLarge:
-            msg = "the archive sends an answer that is too large"
-            raise ArchiveUnreachable(msg) from None
+            raise ArchiveUnreachable(_TOO_LARGE) from None
+
+
+def _asked(ask: Callable[[], object]) -> Sequence[Attributes]:
+    """Let the library ask, and check what it read.
+
+    Raises
+    ------
+    ArchiveUnreachable
+        If that is no list of DICOM JSON objects, or it is too large.
+    """
+    try:
+        return _read(ask)
+    except AnswerTooLarge:
+        raise ArchiveUnreachable(_TOO_LARGE) from None
+
+
+def _read(ask: Callable[[], object]) -> Sequence[Attributes]:
+    """Let the library ask, and check what it read, whatever its size means.
+
+    Raises
+    ------
+    ArchiveUnreachable
+        If that is no list of DICOM JSON objects.
+    """
+    try:
+        found = ask()
+    except (LookupError, RecursionError, TypeError, ValueError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        msg = "the archive sends something that is not DICOM JSON"
+        raise ArchiveUnreachable(msg)
+    return found
 
 
 def _file(answer: Answer) -> bytes:

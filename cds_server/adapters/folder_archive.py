@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -33,16 +34,40 @@ _DAMAGED = (
     ValueError,
     struct.error,
 )
+_LARGEST_BINARY_BYTES = 1024
 _LARGEST_BYTES = 1024 * 1024 * 1024
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _INDEX_ATTRIBUTES = [*_IDENTIFIERS, "Modality", "Rows", "Columns", "BitsAllocated"]
 
 
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """What was found in a file.
+
+    Parameters
+    ----------
+    stamp
+        Tells the file as it was from the file as it is; ``None`` where there was none.
+    uids
+        Of instance, study and series; ``None`` where it cannot be indexed.
+    problem
+        What is wrong with it.
+    """
+
+    stamp: _Stamp | None
+    uids: tuple[str, str, str] | None = None
+    problem: FileProblem | None = None
+
+
 class FolderArchive:
     """DICOM files and folders of them, behind the same port as a PACS.
 
-    Each file is examined before it is indexed, and what is wrong with it is said. Threads may share
-    the archive.
+    Each file is examined before it is indexed, and again when it has changed, as one does that was
+    seen half copied; what is wrong with it is said. Of two files with the same SOP Instance UID,
+    the first that was seen counts. Threads may share the archive.
 
     Parameters
     ----------
@@ -55,24 +80,25 @@ class FolderArchive:
         self._problems: dict[Path, FileProblem] = {}
         self._files: dict[str, Path] = {}
         self._parents: dict[str, tuple[str, str]] = {}
-        self._examined: set[Path] = set()
+        self._examined: dict[Path, _Examined] = {}
         self._lock = threading.Lock()
         self._index()
 
     @property
     def problems(self) -> Sequence[FileProblem]:
         """Every input that cannot be read, by path."""
-        return [self._problems[path] for path in sorted(self._problems)]
+        with self._lock:
+            return [self._problems[path] for path in sorted(self._problems)]
 
     def arrivals(self, *, since: datetime | None = None) -> Sequence[Arrival]:  # noqa: ARG002
-        """List all studies, sorted, looking for new files first; a file tells no time."""
+        """List all studies, sorted, looking at the files first; a file tells no time."""
         with self._lock:
             self._index()
             found = Counter(study for study, _ in self._parents.values())
         return [Arrival(uid, (), found[uid]) for uid in sorted(found)]
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
-        """Give the DICOM JSON of each instance.
+        """Give the DICOM JSON of each instance, without pixels and other large binary values.
 
         Raises
         ------
@@ -80,13 +106,12 @@ class FolderArchive:
             If there is no such study.
         """
         found = []
-        for path in self._instances(study_instance_uid) or self._just_arrived(study_instance_uid):
+        for path in self._current(study_instance_uid):
             try:
                 with _quiet():
-                    dataset = pydicom.dcmread(path, stop_before_pixels=True)
-                    found.append(dataset.to_json_dict(suppress_invalid_tags=True))
+                    found.append(_dicom_json(pydicom.dcmread(path, stop_before_pixels=True)))
             except (InvalidDicomError, *_DAMAGED):
-                self._problem(path, "is damaged or truncated", "Export the file again.")
+                self._cannot_describe(path)
         if not found:
             msg = "the folder has no such study"
             raise StudyNotFound(msg)
@@ -104,8 +129,9 @@ class FolderArchive:
         StudyNotFound
             If there is no such instance.
         """
-        path = self._files.get(sop_instance_uid)
-        parents = self._parents.get(sop_instance_uid)
+        with self._lock:
+            path = self._files.get(sop_instance_uid)
+            parents = self._parents.get(sop_instance_uid)
         if path is None or parents != (study_instance_uid, series_instance_uid):
             msg = "the folder has no such instance"
             raise StudyNotFound(msg)
@@ -121,24 +147,56 @@ class FolderArchive:
             msg = "The file is damaged and cannot be read."
             raise InstanceUnreadable(msg) from error
 
-    def _instances(self, study_instance_uid: str) -> Sequence[Path]:
+    def _current(self, study_instance_uid: str) -> Sequence[Path]:
+        """Give the files of a study, as they are now."""
         with self._lock:
-            own = [uid for uid, (study, _) in self._parents.items() if study == study_instance_uid]
+            files = self._instances(study_instance_uid)
+            if not files or any(self._examined[each].stamp != _stamp(each) for each in files):
+                self._index()
+            return self._instances(study_instance_uid)
+
+    def _instances(self, study_instance_uid: str) -> Sequence[Path]:
+        own = [uid for uid, (study, _) in self._parents.items() if study == study_instance_uid]
         return [self._files[uid] for uid in sorted(own)]
 
-    def _just_arrived(self, study_instance_uid: str) -> Sequence[Path]:
-        """Look for new files, and for those of a study among them."""
-        self.arrivals()
-        return self._instances(study_instance_uid)
+    def _cannot_describe(self, path: Path) -> None:
+        problem = FileProblem(path, "is damaged or truncated", "Export the file again.")
+        with self._lock:
+            self._problems[path] = problem
+            if path in self._examined:
+                self._examined[path] = replace(self._examined[path], problem=problem)
 
     # ── Index ────────────────────────────────────────────────────────────────────────────────────
 
     def _index(self) -> None:
-        """Examine the files that are new."""
-        new = [path for path in self._listed() if path not in self._examined]
-        for path in new:
-            self._examined.add(path)
-            self._examine(path)
+        """Examine the files that are new or have changed, and forget those that are gone."""
+        self._problems = {}
+        stamps = {path: _stamp(path) for path in self._listed()}
+        self._examined = {
+            path: known
+            for path, known in self._examined.items()
+            if path in stamps and known.stamp == stamps[path]
+        }
+        for path, stamp in stamps.items():
+            if path not in self._examined:
+                self._examined[path] = _examined(path, stamp)
+        self._files, self._parents = {}, {}
+        for path, known in self._examined.items():
+            self._enter(path, known)
+
+    def _enter(self, path: Path, known: _Examined) -> None:
+        """Make a file known by its UIDs, and what is wrong with it by its path."""
+        if known.problem is not None:
+            self._problems[path] = known.problem
+        if known.uids is None:
+            return
+        instance, study, series = known.uids
+        if instance in self._files:
+            what = "has the SOP Instance UID of another file"
+            self._problem(path, what, "Leave one of the two out.")
+            return
+        self._files[instance] = path
+        self._parents[instance] = (study, series)
 
     def _listed(self) -> Iterator[Path]:
         for path in self._paths:
@@ -163,23 +221,27 @@ class FolderArchive:
     def _problem(self, path: Path, what: str, remedy: str) -> None:
         self._problems[path] = FileProblem(path, what, remedy)
 
-    def _examine(self, path: Path) -> None:
-        """Index a file, or say what is wrong with it."""
-        try:
-            sop_instance_uid, *parents = _identified(path)
-        except _Unusable as error:
-            self._problem(path, str(error), "Export the file again, or leave it out.")
-            return
-        if sop_instance_uid in self._files:
-            what = "has the SOP Instance UID of another file"
-            self._problem(path, what, "Leave one of the two out.")
-            return
-        self._files[sop_instance_uid] = path
-        self._parents[sop_instance_uid] = (parents[0], parents[1])
-
 
 class _Unusable(Exception):
     """A file is not a DICOM instance that can be indexed."""
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """Give what changes when a file does, its rights included."""
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+def _examined(path: Path, stamp: _Stamp | None) -> _Examined:
+    """Identify a file, or say what is wrong with it."""
+    try:
+        return _Examined(stamp, uids=_identified(path))
+    except _Unusable as error:
+        remedy = "Export the file again, or leave it out."
+        return _Examined(stamp, problem=FileProblem(path, str(error), remedy))
 
 
 def _identified(path: Path) -> tuple[str, str, str]:
@@ -251,6 +313,28 @@ def _check_syntax(meta: Dataset) -> None:
     if syntax == DeflatedExplicitVRLittleEndian:
         msg = "is deflated, which radcds does not inflate"
         raise _Unusable(msg)
+
+
+def _dicom_json(dataset: Dataset) -> dict[str, object]:
+    """Describe a data set, element by element: one that is damaged takes no other with it.
+
+    ``Dataset.to_json_dict`` leaves out damaged elements only while the whole process reads
+    strictly, and then also drops values that are merely too long, such as an Accession Number.
+    """
+    found: dict[str, object] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert its elements
+        try:
+            element = dataset[tag]
+            if isinstance(element.value, bytes) and len(element.value) > _LARGEST_BINARY_BYTES:
+                continue
+            if element.VR == "SQ":
+                items = [_dicom_json(item) for item in element.value]
+                found[f"{tag:08X}"] = {"vr": "SQ", "Value": items}
+            else:
+                found[f"{tag:08X}"] = element.to_json_dict(None, _LARGEST_BINARY_BYTES)
+        except _DAMAGED:
+            continue
+    return found
 
 
 @contextmanager

@@ -11,7 +11,11 @@ from cds_server.adapters.pacs_link import AnswerTooLarge, PacsLink, Question
 from cds_server.errors import ArchiveUnreachable
 from cds_server.outbound import Answer
 
-LARGEST_JSON = 64 * 1024 * 1024
+LARGEST_JSON = 32 * 1024 * 1024
+_MOST_CONTAINERS = 1_000_000
+_MOST_VALUES = 4_000_000
+"""Opened, a byte of JSON can take fifty: more than these are not opened, whatever their size."""
+
 _JSON = {"application/dicom+json", "application/json"}
 
 
@@ -59,17 +63,15 @@ class JsonDoor(BaseAdapter):
         Raises
         ------
         ArchiveUnreachable
-            If there is no good answer, or it is too large.
+            If there is no good answer.
+        AnswerTooLarge
+            If it is larger, or holds more, than is opened.
         QuestionRefused
             At a status 4xx.
         """
         accept = str(request.headers["Accept"])
         question = Question(str(request.method), str(request.url), {"Accept": accept})
-        try:
-            answer = self._link.exchange(question, largest_bytes=LARGEST_JSON)
-        except AnswerTooLarge:
-            msg = "the archive sends an answer that is too large"
-            raise ArchiveUnreachable(msg) from None
+        answer = self._link.exchange(question, largest_bytes=LARGEST_JSON)
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise QuestionRefused(answer.status)
         _check_json(answer)
@@ -102,21 +104,31 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def _check_json(answer: Answer) -> None:
-    """Check that a body is what it has to be: a sign-in page is no answer.
+    """Check that a body is what it has to be: neither a sign-in page nor nothing is an answer.
 
     Raises
     ------
     ArchiveUnreachable
         If it is not.
+    AnswerTooLarge
+        If it holds more than is opened.
     """
     if not answer.content:
-        return
+        if answer.status == HTTPStatus.NO_CONTENT:  # PS3.18 10.6.3: nothing matches
+            return
+        msg = f"the archive answers with nothing at all (status {answer.status})"
+        raise ArchiveUnreachable(msg)
     if media_type(answer.headers) not in _JSON:
         msg = (
             "the archive answers with something that is not DICOM JSON; "
             "is a proxy or a sign-in page in the way?"
         )
         raise ArchiveUnreachable(msg)
+    if (
+        answer.content.count(b"{") + answer.content.count(b"[") > _MOST_CONTAINERS
+        or answer.content.count(b",") > _MOST_VALUES
+    ):
+        raise AnswerTooLarge
     try:
         answer.content.decode("utf-8")
     except UnicodeDecodeError:

@@ -23,7 +23,7 @@ from cds_server.errors import ArchiveUnreachable, InvalidSettings
 from cds_server.outbound import Answer
 
 SLOWEST_BYTES_PER_S = 256 * 1024
-"""A PACS that is slower than this, sent and received bytes together, is cut off."""
+"""A PACS that is slower than this is cut off, unless whoever asks says otherwise."""
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "radcds"}
 _RESOURCE = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9.]+)+")
@@ -64,7 +64,7 @@ class PacsLink:
     """Asks one PACS; threads may share it.
 
     A wait for the next byte takes ``timeout_s`` at most. A whole exchange, from connecting to the
-    last byte, may take ``timeout_s`` and one second more for every ``SLOWEST_BYTES_PER_S`` bytes of
+    last byte, may take ``timeout_s`` and one second more for every ``slowest_bytes_per_s`` bytes of
     bodies that were sent and received: who sends a byte now and then holds no thread. Looking up
     the host's name is bounded by the resolver alone.
 
@@ -81,8 +81,8 @@ class PacsLink:
         Leaves the PACS alone while it is not well.
     credentials
         Who this server is for the PACS; ``None`` where it does not ask.
-    timeout_s
-        See above.
+    timeout_s, slowest_bytes_per_s
+        See above; the rate is that of sent and received bytes together.
 
     Raises
     ------
@@ -97,11 +97,13 @@ class PacsLink:
         breaker: CircuitBreaker,
         credentials: Credentials | None = None,
         timeout_s: float = 20.0,
+        slowest_bytes_per_s: int = SLOWEST_BYTES_PER_S,
     ) -> None:
         self._base = _base(url, secret=credentials is not None)
         self._breaker = breaker
         self._credentials = credentials
         self._timeout_s = timeout_s
+        self._slowest_bytes_per_s = slowest_bytes_per_s
         self._deadline = Deadline()
         self._transport = TimedTransport(self._deadline)
         weakref.finalize(self, self._transport.close)
@@ -184,7 +186,7 @@ class PacsLink:
             content=question.content,
             extensions={"timeout": waits},
         )
-        self._deadline.start(self._timeout_s + len(question.content) / SLOWEST_BYTES_PER_S)
+        self._deadline.start(self._timeout_s + len(question.content) / self._slowest_bytes_per_s)
         try:
             response = self._transport.handle_request(request)
             try:
@@ -222,7 +224,7 @@ class PacsLink:
             kept.write(chunk)
             if kept.tell() > largest_bytes:
                 raise AnswerTooLarge
-            self._deadline.at_s += len(chunk) / SLOWEST_BYTES_PER_S
+            self._deadline.at_s += len(chunk) / self._slowest_bytes_per_s
         return kept.getvalue()
 
 
@@ -268,9 +270,10 @@ def _base(url: str, *, secret: bool) -> httpx.URL:
     """
     try:
         base = httpx.URL(url.rstrip("/"))
+        named = base.scheme in {"http", "https"} and base.host
+        base.raw_host.decode("ascii").encode("idna")  # as the resolver will: labels of 1 to 63
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        base = httpx.URL()
-    named = base.scheme in {"http", "https"} and base.host
+        base, named = httpx.URL(), False
     if not named or base.userinfo or base.query or base.fragment:
         msg = (
             "the address of a PACS is like https://pacs.example.org/dicom-web: without user, "

@@ -1,17 +1,20 @@
 """Arrivals in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, and_, case, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, update
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from cds_server.adapters.sql_schema import arrival
 from cds_server.adapters.sql_transaction import reading, writing
-from cds_server.arrivals import Arrived
+from cds_server.arrivals import Arrived, Listed
 
-_MOST = 500
+_MOST = 50
+_CHUNK = 500
+_LONGEST_QUIET_MS = 10 * 60 * 1000
 _ROW = arrival.c
+_WAITS = _ROW.looked < _ROW.change
 
 
 class SqlArrivalStore:
@@ -26,48 +29,32 @@ class SqlArrivalStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def listed(
-        self, study_instance_uid: str, instances: int | None, *, due: datetime, again: datetime
-    ) -> bool:
-        """Note a study of the archive's list; ``False`` if nothing about it has changed.
+    def listed(self, found: Sequence[Listed]) -> int:
+        """Note the archive's list; give how many studies are new or changed.
 
         Raises
         ------
         AuditUnavailable
             If the database cannot be written.
         """
-        known = select(_ROW.instances).where(_ROW.study_instance_uid == study_instance_uid)
+        changed = [each for chunk in _chunks(found) for each in self._changed(chunk)]
+        for chunk in _chunks(changed):
+            with writing(self._engine) as connection:
+                for each in chunk:
+                    connection.execute(_noted(each))
+        return len(changed)
+
+    def _changed(self, found: Sequence[Listed]) -> Iterator[Listed]:
+        """Give what is not known as it is listed."""
+        uids = [each.study_instance_uid for each in found]
+        query = select(_ROW.study_instance_uid, _ROW.instances)
         with reading(self._engine) as connection:
-            row = connection.execute(known).first()
-        if row is not None and (instances is None or row.instances == instances):
-            return False
-        at = _milliseconds(due)
-        new = insert(arrival).values(
-            study_instance_uid=study_instance_uid,
-            instances=instances,
-            in_place=0,
-            change=1,
-            looked=0,
-            changed_at=at,
-            due=at,
-            model="",
-        )
-        self._write(
-            new.on_conflict_do_update(
-                index_elements=["study_instance_uid"],
-                set_={
-                    "instances": instances,
-                    "change": _ROW.change + 1,
-                    "changed_at": at,
-                    "due": case(
-                        (and_(_ROW.looked < _ROW.change, _ROW.instances.is_(None)), _ROW.due),
-                        (_ROW.looked < _ROW.change, at),
-                        else_=_milliseconds(again),
-                    ),
-                },
-            )
-        )
-        return True
+            rows = connection.execute(query.where(_ROW.study_instance_uid.in_(uids))).all()
+        known = {row.study_instance_uid: row.instances for row in rows}
+        for each in found:
+            uid, instances = each.study_instance_uid, each.instances
+            if uid not in known or (instances is not None and known[uid] != instances):
+                yield each
 
     def told(self, study_instance_uid: str, due: datetime) -> None:
         """Note that the archive told of a study, or of one of its instances.
@@ -91,16 +78,23 @@ class SqlArrivalStore:
         self._write(
             new.on_conflict_do_update(
                 index_elements=["study_instance_uid"],
-                set_={"in_place": 1, "change": _ROW.change + 1, "changed_at": at, "due": at},
+                set_={
+                    "in_place": 1,
+                    "change": _ROW.change + 1,
+                    "changed_at": _since(at),
+                    "due": case(
+                        (_WAITS, func.min(at, _ROW.changed_at + _LONGEST_QUIET_MS)), else_=at
+                    ),
+                },
             )
         )
 
     def due(self, now: datetime) -> Sequence[Arrived]:
-        """Give the studies to be looked at, the longest waiting first."""
+        """Give some studies to be looked at: new ones first, then the longest waiting."""
         query = (
             select(arrival)
             .where(_ROW.due <= _milliseconds(now), _ROW.looked < _ROW.change)
-            .order_by(_ROW.due)
+            .order_by(_ROW.looked != 0, _ROW.due)
             .limit(_MOST)
         )
         with reading(self._engine) as connection:
@@ -147,7 +141,10 @@ class SqlArrivalStore:
         """
         self._write(
             update(arrival)
-            .where(_ROW.study_instance_uid == arrived.study_instance_uid)
+            .where(
+                _ROW.study_instance_uid == arrived.study_instance_uid,
+                _ROW.change == arrived.change,
+            )
             .values(due=_milliseconds(due))
         )
 
@@ -166,7 +163,7 @@ class SqlArrivalStore:
                 _ROW.changed_at >= _milliseconds(since),
                 _ROW.model != model_sha256,
             )
-            .values(looked=0)
+            .values(looked=-1)
         )
 
     def forget(self, before: datetime) -> None:
@@ -186,6 +183,41 @@ class SqlArrivalStore:
     def _write(self, statement: object) -> int:
         with writing(self._engine) as connection:
             return int(connection.execute(statement).rowcount)  # type: ignore[call-overload]
+
+
+def _noted(listed: Listed) -> Insert:
+    """Give the statement that keeps a study as it is listed."""
+    at, again = _milliseconds(listed.due), _milliseconds(listed.again)
+    new = insert(arrival).values(
+        study_instance_uid=listed.study_instance_uid,
+        instances=listed.instances,
+        in_place=0,
+        change=1,
+        looked=0,
+        changed_at=at,
+        due=at,
+        model="",
+    )
+    told_of = and_(_WAITS, _ROW.instances.is_(None))
+    return new.on_conflict_do_update(
+        index_elements=["study_instance_uid"],
+        set_={
+            "instances": listed.instances,
+            "change": _ROW.change + 1,
+            "changed_at": _since(at),
+            "due": case((told_of, _ROW.due), (_WAITS, at), else_=again),
+        },
+    )
+
+
+def _since(at: int) -> ColumnElement[int]:
+    """Give the time of the first change that was not looked at."""
+    return case((_WAITS, _ROW.changed_at), else_=at)
+
+
+def _chunks(found: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
+    for start in range(0, len(found), _CHUNK):
+        yield found[start : start + _CHUNK]
 
 
 def _milliseconds(at: datetime) -> int:

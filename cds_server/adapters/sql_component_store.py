@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, select, update
 
 from cds_server.adapters.sql_audit_trail import append
-from cds_server.adapters.sql_schema import component
+from cds_server.adapters.sql_schema import component, heartbeat
 from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.operations import Component
 
@@ -31,13 +31,17 @@ class SqlComponentStore:
         AuditUnavailable
             If the database cannot be written.
         """
-        known = select(component.c.trouble).where(component.c.name == noted.name)
+        named = component.c.name == noted.name
         with reading(self._engine) as connection:
-            trouble = connection.scalar(known)
-        if (trouble or "") == noted.trouble:
+            trouble = connection.scalar(select(component.c.trouble).where(named)) or ""
+        if trouble == noted.trouble:
+            return False
+        if trouble and noted.trouble:
+            with writing(self._engine) as connection:
+                connection.execute(update(component).where(named).values(trouble=noted.trouble))
             return False
         with writing(self._engine) as connection:
-            connection.execute(delete(component).where(component.c.name == noted.name))
+            connection.execute(delete(component).where(named))
             connection.execute(
                 insert(component).values(
                     name=noted.name, trouble=noted.trouble, since=noted.since.isoformat()
@@ -45,6 +49,25 @@ class SqlComponentStore:
             )
             append(connection, [audit_event()])
         return True
+
+    def beat(self, name: str, at: datetime) -> None:
+        """Keep that a part was alive.
+
+        Raises
+        ------
+        AuditUnavailable
+            If the database cannot be written.
+        """
+        with writing(self._engine) as connection:
+            connection.execute(delete(heartbeat).where(heartbeat.c.name == name))
+            connection.execute(insert(heartbeat).values(name=name, at=at.isoformat()))
+
+    def last_beat(self, name: str) -> datetime | None:
+        """Say when a part was alive for the last time."""
+        query = select(heartbeat.c.at).where(heartbeat.c.name == name)
+        with reading(self._engine) as connection:
+            at = connection.scalar(query)
+        return datetime.fromisoformat(at) if at else None
 
     def components(self) -> Sequence[Component]:
         """Give every part that was ever in trouble, by name."""

@@ -102,6 +102,13 @@ component = Table(
     Column("since", String(40), nullable=False),
 )
 
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("at", String(40), nullable=False),
+)
+
 audit_leaf = Table(
     "audit_leaf",
     metadata,
@@ -236,10 +243,11 @@ _INDEXES = tuple(
         ("fhir_resource", "patient", "resource_type, patient, resource_id"),
         ("fhir_resource", "status", "resource_type, status, resource_id"),
         ("worklist_line", "centre", "centre, result_id"),
-        ("arrival", "due", "due"),
     )
 )
 """Made when a database is opened, for older databases lack them."""
+
+_WAITING = "CREATE INDEX IF NOT EXISTS arrival_waiting ON arrival (due) WHERE looked < change"
 
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
@@ -264,7 +272,7 @@ def open_engine(path: Path) -> Engine:
     try:
         with _alone(path), engine.begin() as connection:
             metadata.create_all(connection)
-            for statement in (*_INDEXES, *_APPEND_ONLY):
+            for statement in (*_INDEXES, _WAITING, *_APPEND_ONLY):
                 connection.exec_driver_sql(statement)
             version = connection.scalar(select(schema_version.c.version))
             if version is None:

@@ -50,6 +50,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Read from one snapshot. Writers go on meanwhile, however long it takes."""
-    with engine.execution_options(reads=True).connect() as connection:
-        yield connection
+    """Read from one snapshot. Writers go on meanwhile, however long it takes.
+
+    Raises
+    ------
+    AuditUnavailable
+        If the database cannot be read.
+    """
+    try:
+        with engine.execution_options(reads=True).connect() as connection:
+            yield connection
+    except DatabaseError as error:
+        msg = f"the database cannot be read ({error.orig})"
+        raise AuditUnavailable(msg) from error

@@ -4,16 +4,18 @@ The timeouts of httpx are per operation: a server that sends one byte of a heade
 seconds holds a thread for days, and no timeout of five seconds ever passes.
 """
 
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpcore
 import httpx
 
 _PIECE_BYTES = 64 * 1024
+_SHORTEST_S = 0.001
 
 
 class Deadline(threading.local):
@@ -84,9 +86,42 @@ class _TimedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        left_s = self._deadline.left(timeout)
-        stream = self._backend.connect_tcp(host, port, left_s, local_address, socket_options)
-        return _TimedStream(stream, self._deadline)
+        """Connect to the first address that answers; each has its share of the time that is left.
+
+        Raises
+        ------
+        httpcore.ConnectError, httpcore.ConnectTimeout
+            If none does, as the last one failed.
+        """
+        fault: Exception = httpcore.ConnectError("the name has no address")
+        addresses = _addresses(host, port)
+        until_s = time.monotonic() + self._deadline.left(timeout)
+        for tried, address in enumerate(addresses):
+            share_s = max((until_s - time.monotonic()) / (len(addresses) - tried), _SHORTEST_S)
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, share_s, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                fault = error
+            else:
+                return _TimedStream(stream, self._deadline)
+        raise fault
+
+
+def _addresses(host: str, port: int) -> Sequence[str]:
+    """Look up a host's name.
+
+    Raises
+    ------
+    httpcore.ConnectError
+        If it has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
 @contextmanager

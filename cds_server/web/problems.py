@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from cds_server.errors import (
+    ArchiveUnreachable,
     AuditUnavailable,
     Forbidden,
     PeerUnavailable,
@@ -89,6 +90,10 @@ def install(app: Flask, page_of: PageOf) -> None:
     app.register_error_handler(
         AuditUnavailable,
         lambda _: answer(503, "The audit trail cannot be written, so nothing is shown. Try later."),
+    )
+    app.register_error_handler(
+        ArchiveUnreachable,
+        lambda _: answer(503, "The image archive does not answer. The result stands. Try later."),
     )
     app.register_error_handler(MapperError, lambda _: answer(500, _OURS))
     app.register_error_handler(HTTPException, lambda error: answer(*_of_http(error)))

@@ -1,6 +1,7 @@
 """Every archive keeps the same promises: a folder, real PACS of two vendors, and the stand-ins."""
 
 import hashlib
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pydicom
 import pytest
 from conftest import sample
 from dicom_files import dicom_file
+from dicomweb_client.file import DICOMfileClient
 from orthanc import Orthanc, free_ports, orthanc
 from standing_clock import StandingClock
 from strict_pacs import StrictPacs, strict_pacs
@@ -25,6 +27,7 @@ from cds_server.adapters.in_memory import InMemoryArchive
 from cds_server.adapters.pacs_credentials import BasicCredentials
 from cds_server.errors import ArchiveUnreachable, InstanceUnreadable, StudyNotFound
 from cds_server.imaging import Arrival, ImageArchive
+from fhir_mappers.dicom_json import text
 from fhir_mappers.dicom_study import study_of
 from fhir_mappers.selection import select_images
 
@@ -161,6 +164,34 @@ def test_what_is_not_there_is_said(archive: ImageArchive, uid: str) -> None:
         with pytest.raises(StudyNotFound) as failed:
             ask()
         assert not uid or uid not in str(failed.value)
+
+
+# --- what another reader of folders finds
+
+
+def test_a_folder_lists_what_an_independent_reader_lists(tmp_path: Path) -> None:
+    for name in (*FILES, *ENCODINGS):
+        shutil.copy(sample(name), tmp_path / name)
+    for number in (1, 2):
+        (tmp_path / f"chest{number}.dcm").write_bytes(dicom_file(number))
+    (tmp_path / "letter.txt").write_text("Dear colleague")
+    judge = DICOMfileClient(tmp_path.as_uri(), update_db=True, in_memory=True, readonly=True)
+    wanted = {
+        study: sorted(text(each, "00080018") for each in judge.search_for_instances(study))
+        for study in (text(each, "0020000D") for each in judge.search_for_studies())
+    }
+    archive = FolderArchive([tmp_path])
+    assert {
+        each.study_instance_uid: sorted(
+            text(instance, "00080018") for instance in archive.metadata(each.study_instance_uid)
+        )
+        for each in archive.arrivals()
+    } == wanted
+    assert {each.study_instance_uid: each.number_of_instances for each in archive.arrivals()} == {
+        study: len(instances) for study, instances in wanted.items()
+    }
+    instances = {pydicom.dcmread(path).SOPInstanceUID for path in tmp_path.glob("*.dcm")}
+    assert sum(map(len, wanted.values())) == len(instances) > 5
 
 
 # --- what holds for a real PACS

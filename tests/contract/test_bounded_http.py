@@ -238,6 +238,50 @@ def test_nobody_listening_is_a_failure() -> None:
         BoundedHttp().get(f"http://127.0.0.1:{port}/")
 
 
+def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let a name have these addresses, of which only 127.0.0.1 ever answers."""
+    genuine, connect = socket.getaddrinfo, socket.socket.connect
+
+    def looked_up(host: str, *asked: int, **kind: int) -> list[object]:
+        names = addresses if host == "peer.example.org" else [host]
+        return [found for each in names for found in genuine(each, *asked, **kind)]
+
+    def connected(self: socket.socket, address: tuple[str, int]) -> None:
+        if address[0] != "127.0.0.1":
+            time.sleep(self.gettimeout() or 10)
+            raise TimeoutError
+        connect(self, address)
+
+    monkeypatch.setattr("socket.getaddrinfo", looked_up)
+    monkeypatch.setattr("socket.socket.connect", connected)
+
+
+def test_the_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, *(f"127.0.0.{number}" for number in range(2, 6)))
+    started = time.monotonic()
+    with pytest.raises(PeerUnavailable, match="in time"):
+        BoundedHttp(timeout_s=0.4).get("http://peer.example.org/")
+    assert 0.3 < time.monotonic() - started < 0.8
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening(lambda peer: peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
+        resolving(monkeypatch, "127.0.0.2", "127.0.0.1")
+        url = f"http://peer.example.org:{port}/"
+        assert BoundedHttp(timeout_s=1.0).get(url).status == 204
+
+
+def test_a_name_without_an_address_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    with pytest.raises(PeerUnavailable, match=r"cannot be asked \(ConnectError\)"):
+        BoundedHttp().get("http://peer.example.org/")
+
+
 def test_threads_share_it_and_each_has_its_own_deadline() -> None:
     def late(peer: socket.socket) -> None:
         for _ in range(3):

@@ -149,6 +149,11 @@ def test_names_in_any_script_agree_with_the_source(tmp_path: Path, path: Path) -
         {"PatientOrientation": None, "StudyID": None, "PatientSex": None, "PatientName": None},
         {"PhotometricInterpretation": "MONOCHROME2", "Rows": 7, "Columns": 5, "WindowWidth": 0},
         {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1", "PatientIdentityRemoved": "YES"},
+        {"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": "TEST^PATIENT"},
+        {"SpecificCharacterSet": "ISO 2022 IR 159", "PatientName": "TEST^PATIENT"},
+        {"Rows": 1, "Columns": 5},
+        {"Rows": 5, "Columns": 1},
+        {"RescaleSlope": "1", "RescaleIntercept": -1.22460635382238e-16, "WindowCenter": 0.1 + 0.2},
     ],
 )
 def test_odd_headers_give_objects_without_an_error(
@@ -163,6 +168,19 @@ def test_a_slice_with_a_frame_of_reference_gives_a_placed_map_without_an_error(
 ) -> None:
     made = objects(
         tmp_path, sample("693_UNCR.dcm"), OUTCOMES["urgent"], FrameOfReferenceUID="1.2.3"
+    )
+    assert [line for each in made for line in errors(each)] == []
+    assert read(tmp_path / "saliency.dcm").FrameOfReferenceUID == "1.2.3"
+
+
+def test_a_slice_of_long_numbers_gives_a_placed_map_without_an_error(tmp_path: Path) -> None:
+    made = objects(
+        tmp_path,
+        sample("693_UNCR.dcm"),
+        OUTCOMES["urgent"],
+        FrameOfReferenceUID="1.2.3",
+        ImagePositionPatient=["-1.2345678901e-5", "-.12345678901234", "1"],
+        ImageOrientationPatient=["1", "0", "0", "0", "1", "-1.2345678901e-5"],
     )
     assert [line for each in made for line in errors(each)] == []
     assert read(tmp_path / "saliency.dcm").FrameOfReferenceUID == "1.2.3"

@@ -48,6 +48,7 @@ from cds_server.adapters.circuit_breaker import CircuitBreaker, CircuitState
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
 from cds_server.adapters.dicomweb_destination import DicomWebDestination
 from cds_server.adapters.dicomweb_service import DicomWebService
+from cds_server.adapters.json_door import LARGEST_JSON
 from cds_server.adapters.pacs_credentials import BasicCredentials
 from cds_server.adapters.pacs_link import SLOWEST_BYTES_PER_S, PacsLink, Question
 from cds_server.errors import (
@@ -120,11 +121,8 @@ def test_a_pacs_that_is_late_but_in_time_is_heard(pacs: StrictPacs, ask: Ask) ->
     assert ask(archive_of(pacs.url))
 
 
-def test_a_large_answer_has_the_time_that_its_size_takes(
-    pacs: StrictPacs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_answer_has_the_time_that_its_size_takes(pacs: StrictPacs) -> None:
     """Slower than the time-out as a whole, and faster than the slowest rate that is allowed."""
-    monkeypatch.setattr("cds_server.adapters.pacs_link.SLOWEST_BYTES_PER_S", 100_000)
     kept = pacs.add(dicom_file(size=100_000))
 
     def steady(piece: int) -> Fault:
@@ -137,7 +135,7 @@ def test_a_large_answer_has_the_time_that_its_size_takes(
 
         return fault
 
-    archive = archive_of(pacs.url)
+    archive = archive_of(pacs.url, slowest_bytes_per_s=100_000)
     pacs.faults.append(steady(12_500))
     start = time.monotonic()
     assert archive.instance(*UIDS) == kept.content
@@ -145,18 +143,19 @@ def test_a_large_answer_has_the_time_that_its_size_takes(
     pacs.faults.append(steady(1_000))
     with within(2), pytest.raises(ArchiveUnreachable, match="in time"):
         archive.instance(*UIDS)
+    pacs.faults.append(steady(12_500))
+    with within(1), pytest.raises(ArchiveUnreachable, match="in time"):
+        archive_of(pacs.url, slowest_bytes_per_s=100_000_000).instance(*UIDS)
 
 
 def test_the_slowest_pacs_that_is_read_is_stated() -> None:
     assert SLOWEST_BYTES_PER_S == 256 * 1024
-    assert "SLOWEST_BYTES_PER_S" in str(PacsLink.__doc__)
+    for told in (PacsLink, DicomWebService):
+        assert "slowest_bytes_per_s" in str(told.__doc__)
 
 
 @pytest.mark.parametrize("sip", [1_000, 100_000], ids=["in drops", "in sips"])
-def test_a_pacs_that_takes_a_body_too_slowly_holds_nobody(
-    monkeypatch: pytest.MonkeyPatch, sip: int
-) -> None:
-    monkeypatch.setattr("cds_server.adapters.pacs_link.SLOWEST_BYTES_PER_S", 100_000_000)
+def test_a_pacs_that_takes_a_body_too_slowly_holds_nobody(sip: int) -> None:
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -171,7 +170,7 @@ def test_a_pacs_that_takes_a_body_too_slowly_holds_nobody(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             with within(2), pytest.raises(ArchiveUnreachable, match="in time"):
-                service(url).store(STUDY_UID, b"x" * 40_000_000)
+                service(url, slowest_bytes_per_s=100_000_000).store(STUDY_UID, b"x" * 40_000_000)
         finally:
             done.set()
             drinking.join()
@@ -255,18 +254,74 @@ def test_what_is_no_dicom_object_is_said_of_that_object(
 def test_an_answer_without_end_is_cut_at_the_limit(
     pacs: StrictPacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("dicomweb_service", "json_door"):
-        monkeypatch.setattr(f"cds_server.adapters.{module}.LARGEST_JSON", 200_000)
+    monkeypatch.setattr("cds_server.adapters.json_door.LARGEST_JSON", 200_000)
     archive = archive_of(pacs.url, largest_bytes=200_000)
     pacs.faults.extend([flooding(), flooding(), flooding("application/dicom")])
-    for name in ("arrivals", "metadata"):
-        with within(2), pytest.raises(ArchiveUnreachable, match="too large"):
-            ASKS[name](archive)
+    with within(2), pytest.raises(ArchiveUnreachable, match="too large"):
+        archive.arrivals()
+    with within(2), pytest.raises(InstanceUnreadable, match="in more than radcds reads"):
+        archive.metadata(STUDY_UID)
     with within(2), pytest.raises(InstanceUnreadable, match="larger than"):
         archive.instance(*UIDS)
     pacs.faults.append(flooding())
     with within(2), pytest.raises(DeliveryFailed, match="too large"):
         DicomWebDestination(service(pacs.url)).deliver(result(), artefacts(report=dicom_file()))
+
+
+OPENS_TO_FAR_MORE = {
+    "objects": b"[" + b"{}," * 1_000_000 + b"{}]",
+    "lists": b"[" + b"[]," * 1_000_000 + b"{}]",
+    "both": b"[" + b'{"a":[]},' * 500_000 + b"{}]",
+    "values": b'[{"a":[' + b'"ab",' * 4_000_001 + b'"ab"]}]',
+}
+
+
+@pytest.mark.parametrize("content", OPENS_TO_FAR_MORE.values(), ids=OPENS_TO_FAR_MORE)
+def test_an_answer_that_opens_to_far_more_than_its_size_is_not_opened(
+    pacs: StrictPacs, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("requests.Response.json", lambda _: pytest.fail("it was opened"))
+    given = service(pacs.url, timeout_s=5.0)
+    archive = DicomWebArchive(given)
+    for name, kind, says in (
+        ("arrivals", ArchiveUnreachable, "sends an answer that is too large"),
+        ("metadata", InstanceUnreadable, r"^The archive describes the study in more than radcds "),
+    ):
+        pacs.faults.append(answers(200, content, "application/dicom+json"))
+        with pytest.raises(kind, match=says):
+            ASKS[name](archive)
+    assert given.circuit == CircuitState()
+
+
+def test_the_description_of_a_study_of_thousands_of_images_is_read(pacs: StrictPacs) -> None:
+    uid = f'{{"0020000D":{{"vr":"UI","Value":["{STUDY_UID}"]}}'.encode()
+    each = uid + b"".join(b',"%08X":{"vr":"LO","Value":["a,b"]}' % tag for tag in range(98)) + b"}"
+    content = b"[" + b",".join([each] * 5000) + b"]"
+    assert 0.5 < len(content) / LARGEST_JSON < 1
+    pacs.faults.append(answers(200, content, "application/dicom+json"))
+    assert len(archive_of(pacs.url, timeout_s=5.0).metadata(STUDY_UID)) == 5000
+
+
+def test_the_answer_to_a_store_tells_of_one_object_and_is_not_long(pacs: StrictPacs) -> None:
+    pacs.faults.append(answers(200, b" " * (1024 * 1024 + 1), "application/dicom+json"))
+    with pytest.raises(ArchiveUnreachable, match="too large"):
+        service(pacs.url, timeout_s=5.0).store(STUDY_UID, dicom_file(2))
+
+
+@pytest.mark.parametrize("name", ["arrivals", "metadata"])
+@pytest.mark.parametrize("content_type", ["application/dicom+json", "text/html", ""])
+@pytest.mark.parametrize("status", [200, 201, 202, 205])
+def test_nothing_at_all_is_no_empty_archive(
+    pacs: StrictPacs, name: str, content_type: str, status: int
+) -> None:
+    pacs.faults.append(answers(status, b"", content_type))
+    with pytest.raises(ArchiveUnreachable, match=f"nothing at all .status {status}"):
+        ASKS[name](archive_of(pacs.url))
+
+
+def test_no_content_is_how_a_pacs_says_that_it_has_nothing(pacs: StrictPacs) -> None:
+    pacs.faults.append(answers(204, b"", ""))
+    assert list(archive_of(pacs.url).arrivals()) == []
 
 
 def test_an_object_whose_length_is_too_large_is_not_even_begun(pacs: StrictPacs) -> None:
@@ -476,6 +531,11 @@ def test_every_address_but_the_services_own_is_refused(
         "https://pacs.example.org/dicom-web#the-password",
         "https://[::1/",
         "https://pacs.example.org:port/",
+        "https://pacs..example.org/dicom-web",
+        "https://.example.org/dicom-web",
+        f"https://{'a' * 64}.example.org/dicom-web",
+        "https://xn--.example.org/dicom-web",
+        "https://xn--a-.example.org/dicom-web",
     ],
 )
 def test_an_address_that_is_no_plain_address_is_refused_at_the_start(url: str) -> None:

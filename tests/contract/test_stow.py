@@ -223,6 +223,18 @@ def test_another_object_under_our_identifier_is_said(
     assert pacs.asked("POST") == []
 
 
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_search_that_answers_nothing_at_all_is_not_taken_for_not_there(
+    pacs: StrictPacs, status: int
+) -> None:
+    pacs.add(dicom_file(DerivationDescription="Another"))
+    pacs.keeps_old = True
+    pacs.faults.append(answers(status))
+    with pytest.raises(DeliveryFailed, match="nothing at all"):
+        destination(pacs.url).deliver(result(), artefacts(report=dicom_file()))
+    assert pacs.asked("POST") == []
+
+
 def test_orthanc_that_keeps_the_old_object_silently_is_found_out(empty: Orthanc) -> None:
     empty.upload(dicom_file(DerivationDescription="Old"))
     changed_now = dicom_file(DerivationDescription="New")

@@ -1,6 +1,9 @@
 """Bad files are named with a remedy, and never stop the good ones."""
 
+import json
+import os
 import shutil
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -163,3 +166,151 @@ def test_real_files_of_several_syntaxes_are_indexed(name: str) -> None:
     archive = FolderArchive([path])
     assert uids(archive) == [str(pydicom.dcmread(path).StudyInstanceUID)]
     assert archive.problems == []
+
+
+# --- a folder that changes
+
+
+def test_a_file_that_was_seen_half_copied_is_read_once_it_is_whole(folder: Path) -> None:
+    whole = (folder / "good.dcm").read_bytes()
+    (folder / "good.dcm").write_bytes(whole[:200])
+    archive = FolderArchive([folder])
+    assert uids(archive) == []
+    assert len(archive.problems) == 1
+    (folder / "good.dcm").write_bytes(whole)
+    assert len(archive.metadata(STUDY_UID)) == 1
+    assert archive.problems == []
+    assert uids(archive) == [STUDY_UID]
+
+
+def test_a_file_that_could_not_be_described_is_described_once_it_is_mended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: object) -> None:
+        raise EOFError
+
+    archive = FolderArchive([folder])
+    with monkeypatch.context() as patched:
+        patched.setattr("cds_server.adapters.folder_archive._dicom_json", damaged)
+        with pytest.raises(StudyNotFound):
+            archive.metadata(STUDY_UID)
+    assert uids(archive) == [STUDY_UID]
+    assert "damaged" in archive.problems[0].what
+    write(folder / "good.dcm", InstitutionName="Mended")
+    assert len(archive.metadata(STUDY_UID)) == 1
+    assert archive.problems == []
+
+
+def test_a_file_that_is_replaced_is_no_longer_what_it_was(folder: Path) -> None:
+    other = {"StudyInstanceUID": "1.2.3", "SOPInstanceUID": "1.2.3.1.1"}
+    archive = FolderArchive([folder])
+    write(folder / "good.dcm", **other)
+    with pytest.raises(StudyNotFound):
+        archive.metadata(STUDY_UID)
+    with pytest.raises(StudyNotFound):
+        archive.instance(STUDY_UID, f"{STUDY_UID}.1", f"{STUDY_UID}.1.1")
+    assert uids(archive) == ["1.2.3"]
+    assert archive.instance("1.2.3", f"{STUDY_UID}.1", "1.2.3.1.1")
+
+
+def test_a_file_that_is_replaced_by_one_of_its_size_and_time_is_noticed(folder: Path) -> None:
+    good = folder / "good.dcm"
+    archive = FolderArchive([folder])
+    time_ns = good.stat().st_mtime_ns
+    content = good.read_bytes()
+    good.write_bytes(content.replace(STUDY_UID.encode(), b"9" * len(STUDY_UID)))
+    os.utime(good, ns=(time_ns, time_ns))
+    assert uids(archive) == ["9" * len(STUDY_UID)]
+
+
+def test_a_file_that_is_removed_leaves_its_place_to_its_copy(folder: Path) -> None:
+    archive = FolderArchive([folder])
+    shutil.copy(folder / "good.dcm", folder / "a_copy.dcm")
+    assert uids(archive) == [STUDY_UID]
+    assert archive.problems[0].path.name == "a_copy.dcm"
+    (folder / "good.dcm").unlink()
+    assert uids(archive) == [STUDY_UID]
+    assert archive.problems == []
+    (folder / "a_copy.dcm").unlink()
+    assert uids(archive) == []
+
+
+def test_a_file_that_has_not_changed_is_not_opened_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = FolderArchive([folder])
+    monkeypatch.setattr("cds_server.adapters.folder_archive._identified", None)
+    assert uids(archive) == [STUDY_UID]
+
+
+def test_a_path_that_comes_later_is_no_problem_any_more(folder: Path) -> None:
+    archive = FolderArchive([folder / "later"])
+    assert len(archive.problems) == 1
+    (folder / "later").mkdir()
+    (folder / "good.dcm").rename(folder / "later" / "good.dcm")
+    assert uids(archive) == [STUDY_UID]
+    assert archive.problems == []
+
+
+# --- values that are not as they should be
+
+TOO_LONG = {"AccessionNumber": "A" * 17, "PatientID": "P" * 65, "StudyDescription": "S" * 65}
+
+
+def odd(path: Path, **changes: object) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return write(path, **changes)
+
+
+def test_a_value_that_is_too_long_is_given_as_it_is(folder: Path) -> None:
+    odd(folder / "good.dcm", **TOO_LONG)
+    archive = FolderArchive([folder])
+    (described,) = archive.metadata(STUDY_UID)
+    assert described["00080050"] == {"vr": "SH", "Value": ["A" * 17]}
+    assert described["00100020"] == {"vr": "LO", "Value": ["P" * 65]}
+    assert described["00081030"] == {"vr": "LO", "Value": ["S" * 65]}
+    assert archive.problems == []
+
+
+def test_the_whole_process_does_not_read_strictly_while_a_study_is_described(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict() -> None:
+        pytest.fail("pydicom was told to read strictly")
+
+    monkeypatch.setattr("pydicom.config.strict_reading", strict)
+    monkeypatch.setattr("pydicom.dataset.config.strict_reading", strict)
+    assert FolderArchive([folder]).metadata(STUDY_UID)
+
+
+def test_a_damaged_value_takes_no_other_with_it(folder: Path) -> None:
+    item = pydicom.Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = "1", "99X"
+    item.SliceThickness = "1.25"
+    write(folder / "good.dcm", ProcedureCodeSequence=[item], PixelAspectRatio=["7", "8"])
+    content = (folder / "good.dcm").read_bytes()
+    assert content.count(b"1.25") == content.count(b"7\\8 ") == 1
+    broken = content.replace(b"1.25", b"x.yz").replace(b"7\\8 ", b"?\\8 ")
+    (folder / "good.dcm").write_bytes(broken)
+    (described,) = FolderArchive([folder]).metadata(STUDY_UID)
+    assert described["0020000D"] == {"vr": "UI", "Value": [STUDY_UID]}
+    assert "00280034" not in described
+    (code,) = described["00081032"]["Value"]  # type: ignore[index]
+    assert set(code) == {"00080100", "00080102"}
+
+
+def test_pixels_and_large_binaries_are_no_description(folder: Path) -> None:
+    icon = pydicom.Dataset()
+    icon.Rows = 64
+    icon.add_new("PixelData", "OW", b"\0" * 8192)
+    dataset = chest_instance(IconImageSequence=[icon])
+    dataset.add_new(0x00091001, "OB", b"\0" * 1_000_000)
+    dataset.add_new(0x00091002, "OB", b"few")
+    dataset.save_as(folder / "good.dcm", enforce_file_format=True)
+    (described,) = FolderArchive([folder]).metadata(STUDY_UID)
+    assert "00091001" not in described
+    assert "7FE00010" not in described
+    assert described["00091002"]["InlineBinary"]
+    assert described["00880200"]["Value"] == [{"00280010": {"vr": "US", "Value": [64]}}]
+    assert len(json.dumps(described)) < 10_000

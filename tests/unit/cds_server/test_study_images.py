@@ -76,3 +76,32 @@ def test_damaged_pixels_are_told_as_such() -> None:
     images = ArchiveImages(InMemoryArchive([damaged]), InProcessDecoder(), timezone="UTC")
     with pytest.raises(ImagesUnavailable, match="damaged"):
         images.pixels(STUDY_UID, 0)
+
+
+def test_two_studies_with_one_instance_identifier_never_share_an_image() -> None:
+    other = f"{STUDY_UID}.9"
+    bright = chest_instance(StudyInstanceUID=other, PixelData=b"\xff\x0f" * (256 * 224))
+    bright.PixelData = bytes(2) + bright.PixelData[2:]
+    images = ArchiveImages(
+        InMemoryArchive([chest_instance(), bright]), InProcessDecoder(), timezone="UTC"
+    )
+    assert images.pixels(STUDY_UID, 0).of[0] == STUDY_UID
+    assert images.pixels(other, 0).of[0] == other
+
+
+def test_an_image_that_comes_late_is_listed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = InMemoryArchive([chest_instance()])
+    images = ArchiveImages(archive, InProcessDecoder(), timezone="UTC")
+    assert len(images.of_study(STUDY_UID).images) == 1
+    archive.instances.append(chest_instance(SOPInstanceUID="1.2.9"))
+    assert len(images.of_study(STUDY_UID).images) == 1
+    monkeypatch.setattr(images._lists, "_lasts_s", 0.0)
+    assert len(images.of_study(STUDY_UID).images) == 2
+
+
+def test_what_was_made_from_images_is_not_shown_as_one() -> None:
+    made = chest_instance(Modality="SEG", SeriesInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1")
+    images = ArchiveImages(
+        InMemoryArchive([chest_instance(), made]), InProcessDecoder(), timezone="UTC"
+    )
+    assert [each.modality for each in images.of_study(STUDY_UID).series] == ["DX"]

@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pydicom
@@ -32,9 +32,11 @@ from cds_server.errors import (
     StudyNotFound,
 )
 from cds_server.ports import StoredResult, StudyState
+from cds_server.reading import Reading
 from cds_server.triage import PATIENCE_S, Triage, _while_reading
+from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import resource_id, result_id
-from fhir_mappers.report_context import ReportSet
+from fhir_mappers.report_context import DisplayMode, ReportSet
 
 RESULT = result_id(STUDY_UID, MODEL.sha256)
 _names = itertools.count()
@@ -118,6 +120,7 @@ class Story:
             clock=TickingClock(),
             software_version="0",
             shadow=shadow,
+            back_into_archive="collected",
             name=f"test-{next(_names)}",
         )
         self.store.notice(RESULT, STUDY_UID, TickingClock().now())
@@ -293,6 +296,7 @@ def test_a_study_is_read_once_however_often_the_archive_tells_of_it(queued: list
 def test_our_own_objects_in_the_study_never_cause_another_reading(queued: list[str]) -> None:
     story = Story(OUTCOMES["urgent"])
     story.read()
+    story.triage._deliver(RESULT, "collected")
     own = story.store.artefacts(RESULT).dicom
     story.archive.instances += [pydicom.dcmread(io.BytesIO(each)) for each in own.values()]
     assert story.arrives(1 + len(own)) is None
@@ -441,8 +445,80 @@ def test_a_delivery_that_fails_is_seen_by_operators_and_auditors(
     assert story.store.entry(RESULT).state is StudyState.PUBLISHED
 
 
-def test_waiting_for_an_archive_goes_in_short_steps_and_no_longer_than_before() -> None:
+def test_waiting_for_an_archive_goes_in_steps_of_a_minute_at_most_for_twenty_in_all() -> None:
     waits = list(_while_reading(PATIENCE_S))
-    assert max(waits) == 10.0
+    assert max(waits) == 60.0
     assert waits[:3] == [1.0, 2.0, 5.0]
-    assert 1200 < sum(waits) < 1320
+    assert 1200 < sum(waits) < 1400
+
+
+def test_images_that_come_late_are_not_taken_for_our_own_objects(queued: list[str]) -> None:
+    story = Story(OUTCOMES["urgent"])
+    story.read()
+    own = len(story.store.artefacts(RESULT).dicom)
+    for number in range(own):
+        story.add(number + 2, ViewPosition="AP")
+    assert story.arrives(1 + own) is None
+    assert queued == [AGAIN]
+
+
+def test_a_late_image_of_another_patient_makes_the_study_unreadable(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    story.read()
+    story.add(2, PatientID="SOMEBODY ELSE", ViewPosition="AP")
+    story.arrives(2)
+    assert queued == [AGAIN]
+    outcome = story.stored(AGAIN).outcome
+    assert isinstance(outcome, NotAnalysed)
+    assert "disagree about Patient ID" in outcome.detail
+    assert story.store.entry(RESULT).superseded
+
+
+def test_an_image_that_names_another_patient_than_the_archive_is_never_read() -> None:
+    story = Story(OUTCOMES["normal"])
+    written = io.BytesIO()
+    pydicom.dcmwrite(written, chest_instance(PatientID="OTHER"), enforce_file_format=True)
+    story.archive.sends = written.getvalue()
+    outcome = story.read()
+    assert isinstance(outcome, NotAnalysed)
+    assert outcome.reason is Reason.UNREADABLE
+    assert "OTHER" not in outcome.detail
+
+
+def test_what_an_earlier_model_was_to_read_this_one_reads_under_its_own_name() -> None:
+    story = Story(OUTCOMES["normal"])
+    earlier = result_id(STUDY_UID, "e" * 64)
+    story.store.notice(earlier, STUDY_UID, TickingClock().now())
+    assert story.triage._read_and_store(earlier) == ""
+    assert story.store.entry(earlier).result is None
+    assert story.archive.fetched == 0
+
+
+def test_a_study_that_was_given_up_is_read_again_when_the_archive_tells_of_it(
+    queued: list[str],
+) -> None:
+    story = Story(OUTCOMES["normal"])
+    failed = NotAnalysed(Reason.PROCESSING_FAILED, "Processing failed and was given up.", MODEL)
+    story.triage._publishable(
+        RESULT, Reading(unidentified_study(STUDY_UID), failed), TickingClock().now()
+    )
+    story.arrives(in_place=True)
+    assert queued == [AGAIN]
+
+
+def test_a_result_of_a_release_that_kept_no_digests_is_not_read_again(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"])
+    stored = story.stored()
+    line = story.store.lines[RESULT]
+    story.store.lines[RESULT] = replace(line, result=replace(stored, chosen={}))
+    story.arrives(5)
+    assert queued == []
+
+
+def test_no_location_leaves_a_site_that_has_become_triage_only() -> None:
+    story = Story(OUTCOMES["urgent"])
+    story.read()
+    story.triage._site = example_site(DisplayMode.TRIAGE_ONLY)
+    with pytest.raises(DeliveryRefused, match="triage only now"):
+        story.triage._deliver(RESULT, "collected")
+    assert story.destination.got == []

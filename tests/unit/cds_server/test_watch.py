@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_schema import open_engine
-from cds_server.arrivals import Arrived
+from cds_server.arrivals import Arrived, Listed
 from cds_server.errors import ArchiveUnreachable
 from cds_server.imaging import Arrival
 from cds_server.operations import Operations
@@ -53,6 +53,8 @@ class Watching:
         self.looked: list[Arrived] = []
         self.wait: timedelta | None = None
         self.broken = False
+        self.seconds = 0.0
+        self.list_takes_s = 0.0
         self.watched = watched
         self.restart()
 
@@ -69,7 +71,12 @@ class Watching:
             clock=self.clock,
             watched=self.watched,
             model_sha256=model,
+            monotonic=self.monotonic,
         )
+
+    def monotonic(self) -> float:
+        self.seconds += self.list_takes_s / 2
+        return self.seconds
 
     def look(self, arrived: Arrived) -> timedelta | None:
         if self.broken:
@@ -80,6 +87,7 @@ class Watching:
 
     def step(self, seconds: float = 0.0) -> list[str]:
         self.clock.time += timedelta(seconds=seconds)
+        self.seconds += seconds
         self.looked.clear()
         self.watch.ask()
         self.watch.look()
@@ -149,21 +157,33 @@ def test_a_study_whose_modality_the_archive_does_not_tell_is_looked_at(watching:
     assert watching.step(11) == ["1.1"]
 
 
-def test_the_windows_overlap_and_all_days_are_swept_now_and_then(watching: Watching) -> None:
-    for _ in range(13):
-        watching.step(60)
+def test_on_a_small_archive_every_list_is_of_all_days(watching: Watching) -> None:
+    for _ in range(3):
+        watching.step(5)
     ages = [watching.clock.time - since for since in watching.archive.asked if since]
-    first, second = watching.archive.asked[:2]
-    assert first is not None
-    assert second is not None
-    assert second - first > timedelta(days=2)
-    assert len(ages) == 13
-    sweeps = [
-        before
-        for before, after in zip(watching.archive.asked, watching.archive.asked[1:], strict=False)
-        if before and after and after - before > timedelta(days=2)
+    assert len(ages) == 3
+    assert min(ages) > timedelta(days=2)
+
+
+@pytest.mark.parametrize("days", [3.0, None])
+def test_on_a_huge_archive_all_days_are_listed_now_and_then(
+    tmp_path: Path, days: float | None
+) -> None:
+    watching = Watching(tmp_path, replace(PACS, days=days))
+    watching.list_takes_s = 6.0
+    for _ in range(40):
+        watching.step(5)
+    wide = [
+        since is None or watching.clock.time - since > timedelta(days=2)
+        for since in watching.archive.asked
     ]
-    assert len(sweeps) == 2
+    assert wide[0]
+    assert 1 < wide.count(True) < 10
+    recent = next(
+        since for since, swept in zip(watching.archive.asked, wide, strict=True) if not swept
+    )
+    assert recent is not None
+    assert watching.clock.time - recent < timedelta(hours=3)
 
 
 def test_a_folder_is_looked_at_whole(tmp_path: Path) -> None:
@@ -243,9 +263,47 @@ def test_what_is_beyond_the_days_is_forgotten_but_never_while_it_waits(watching:
     watching.step(4 * 86_400)
     watching.broken = False
     assert watching.step(10) == ["1.2"]
-    assert watching.arrivals.listed("1.1", 1, due=watching.clock.time, again=watching.clock.time), (
-        "it was forgotten, so it is new"
-    )
+    now = watching.clock.time
+    assert watching.arrivals.listed([Listed("1.1", 1, now, now)]), "it was forgotten, so it is new"
+
+
+def test_a_ct_that_never_stops_coming_is_looked_at_after_ten_minutes(watching: Watching) -> None:
+    for _ in range(70):
+        watching.arrivals.told("1.2", watching.clock.time + timedelta(seconds=10))
+        watching.clock.time += timedelta(seconds=9)
+    assert watching.arrivals.due(watching.clock.time)
+
+
+def test_a_new_study_never_waits_behind_those_that_are_looked_at_again(watching: Watching) -> None:
+    watching.archive.listed = [radiograph(f"1.2.{number}") for number in range(60)]
+    watching.step()
+    watching.step()
+    watching.archive.listed = [radiograph(f"1.2.{number}", 2) for number in range(60)]
+    watching.step()
+    watching.archive.listed.append(radiograph("1.3"))
+    watching.clock.time += timedelta(seconds=31)
+    watching.watch.ask()
+    assert watching.arrivals.due(watching.clock.time)[0].study_instance_uid == "1.3"
+
+
+def test_words_that_change_while_the_archive_is_away_are_no_news(watching: Watching) -> None:
+    assert watching.operations.note("archive", "does not answer")
+    since = watching.operations.components()[0].since
+    watching.clock.time += timedelta(minutes=1)
+    assert not watching.operations.note("archive", "does not answer; so it is since 09:30")
+    (archive,) = watching.operations.components()
+    assert archive.since == since
+    assert archive.trouble.endswith("09:30")
+    assert watching.trail.verify() == 1
+
+
+def test_a_worker_without_a_sign_of_life_is_in_trouble(watching: Watching) -> None:
+    watching.operations.beat("worker")
+    watching.clock.time += timedelta(minutes=1)
+    assert watching.operations.components() == []
+    watching.clock.time += timedelta(minutes=2)
+    (worker,) = watching.operations.components()
+    assert "no sign of life" in worker.trouble
 
 
 @settings(

@@ -14,6 +14,7 @@ from serving import Serving
 from studies import STUDY_UID, chest_instance, chest_study
 
 from cds_server.adapters.in_memory import InMemoryArchive
+from cds_server.errors import ArchiveUnreachable
 from cds_server.network import CdsClient, Ehr, Network, Role
 from cds_server.oauth.client_token import ClientTokens, Refused, Trusted
 from cds_server.ports import FhirQuery, FhirReach
@@ -431,6 +432,43 @@ def test_a_triage_only_site_shows_no_overlay(tmp_path: Path) -> None:
     for name in ("overlay.png", "secondary-capture.dcm"):
         assert serving.client.get(f"{study}/artefacts/{name}").status_code == 404
     assert serving.client.get(f"{study}/images").json["overlay"] is None
+
+
+def test_a_site_that_has_become_triage_only_gives_no_location_that_it_drew_before(
+    tmp_path: Path,
+) -> None:
+    serving = Serving(tmp_path)
+    identifier = serving.add("urgent")
+    study = f"{serving.sign_in()}/studies/{identifier}"
+    media = [
+        json.loads(each)
+        for kind in ("Media", "Binary")
+        for each in serving.repository.search(FhirQuery(kind), FhirReach()).resources
+    ]
+    assert media
+    gate = serving.access.gate
+    gate.site = dataclasses.replace(gate.site, display_mode=DisplayMode.TRIAGE_ONLY)
+    for name in serving.store.artefacts(identifier).files():
+        status = serving.client.get(f"{study}/artefacts/{name}").status_code
+        assert status == (200 if name == "card.json" else 404), name
+    for each in media:
+        kind = each["resourceType"]
+        assert serving.client.get(f"/fhir/{kind}/{each['id']}").status_code == 404
+        assert serving.client.get(f"/fhir/{kind}").json["total"] == 0
+
+
+def test_an_archive_that_is_away_is_told_as_that_and_not_as_a_defect(tmp_path: Path) -> None:
+    class Away(InMemoryArchive):
+        def metadata(self, study_instance_uid: str) -> Any:
+            assert study_instance_uid
+            msg = "the archive does not answer"
+            raise ArchiveUnreachable(msg)
+
+    serving = Serving(tmp_path, archive=Away([instance_of_study(0)]))
+    study = f"{serving.sign_in()}/studies/{serving.add('urgent')}"
+    answer = serving.client.get(f"{study}/images")
+    assert answer.status_code == 503
+    assert "archive does not answer" in answer.text
 
 
 def test_artefacts_are_served_as_they_were_stored(serving: Serving) -> None:

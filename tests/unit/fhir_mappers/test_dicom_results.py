@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydicom.charset import python_encoding
 from pydicom.data import get_charset_files
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.rle import _rle_decode_frame
 from pydicom.sequence import Sequence as Items
+from pydicom.tag import Tag
 from studies import (
     ISSUED,
     MODEL,
@@ -80,6 +82,16 @@ def odd_instance(**changes: object) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return chest_instance(**changes)
+
+
+def with_decimals(header: Dataset, **numbers: str) -> Dataset:
+    """Give decimal strings as a file has them, before anybody judged them."""
+    for keyword, words in numbers.items():
+        tag, value = Tag(keyword), words.encode()
+        header[tag] = RawDataElement(
+            tag, "DS", len(value), value, 0, is_implicit_VR=False, is_little_endian=True
+        )
+    return header
 
 
 def opened(objects: dict[str, bytes]) -> dict[str, Dataset]:
@@ -295,7 +307,8 @@ def test_highdicom_reads_the_same_findings_back(name: str) -> None:
             presence = {
                 each.name.value: each.value.value for each in group.get_qualitative_evaluations()
             }["121052"]
-            assert (presence == "121053") is finding.positive
+            expected = codes.ABOVE_THRESHOLD if finding.positive else codes.BELOW_THRESHOLD
+            assert presence == expected[0]
         outlined = {
             str(each.tracking_identifier) for each in read.get_planar_roi_measurement_groups()
         }
@@ -314,22 +327,41 @@ def test_a_finding_just_under_its_threshold_does_not_read_as_above() -> None:
     assert values(report, codes.PRESENCE) == [codes.BELOW_THRESHOLD]
 
 
+def test_a_probability_over_a_low_threshold_does_not_read_as_present() -> None:
+    said = outcome(Priority.FLAGGED)
+    low = Finding("effusion", 0.186, 0.15)
+    report = opened(made(replace(said, findings=(low,), saliency=said.saliency[1:2])))["report.dcm"]
+    assert values(report, codes.PRESENCE) == [
+        ("ABOVE-THRESHOLD", codes.LOCAL_SCHEME, "Above its threshold")
+    ]
+    assert "121053" not in in_words(report)
+
+
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_no_report_is_final_and_none_is_called_findings(name: str) -> None:
+    objects = opened(made(OUTCOMES[name]))
+    for each in ("report.dcm", "root-result.dcm"):
+        assert objects[each].PreliminaryFlag == "PRELIMINARY"
+    assert objects["report.dcm"].SeriesDescription == "AI report (not for diagnosis)"
+    assert "finding" not in codes.RESULT_PARTS["report.dcm"][2].lower()
+
+
 @pytest.mark.parametrize(
     ("name", "status", "category", "title"),
     [
         ("urgent", codes.WITH_FINDINGS, "RID49481", codes.OF_INTEREST),
         ("flagged", codes.WITH_FINDINGS, "RID49482", codes.OF_INTEREST),
-        ("normal", codes.WITHOUT_FINDINGS, "RID50261", codes.FOR_REPORT_ATTACHMENT),
+        ("normal", codes.WITHOUT_FINDINGS, None, codes.FOR_REPORT_ATTACHMENT),
     ],
 )
 def test_priority_status_and_category_are_coded(
-    name: str, status: codes.Coded, category: str, title: codes.Coded
+    name: str, status: codes.Coded, category: str | None, title: codes.Coded
 ) -> None:
     objects = opened(made(OUTCOMES[name]))
     for each in ("report.dcm", "root-result.dcm"):
         assert values(objects[each], codes.RUN_SUMMARY) == [status]
-        ((value, scheme, _),) = values(objects[each], codes.ACR_CATEGORY)  # type: ignore[misc]
-        assert (value, scheme) == (category, "RADLEX")
+        coded = [each[:2] for each in values(objects[each], codes.ACR_CATEGORY)]  # type: ignore[index]
+        assert coded == ([(category, "RADLEX")] if category else [])
         ((triage, _, _),) = values(objects[each], codes.TRIAGE)  # type: ignore[misc]
         assert triage == codes.triage(OUTCOMES[name]).code
         assert (objects[each].CompletionFlag, objects[each].VerificationFlag) == (
@@ -457,6 +489,19 @@ def test_ascii_needs_no_other_character_set_than_the_declared_one() -> None:
         opened(made(OUTCOMES["failed"], header))["report.dcm"].SpecificCharacterSet == "ISO_IR 192"
     )
     assert "latin-1" not in python_encoding
+
+
+@pytest.mark.parametrize("declared", ["ISO 2022 IR 87", "ISO 2022 IR 159"])
+@pytest.mark.parametrize("name", ["TEST^PATIENT", "山田^太郎"])
+def test_a_character_set_without_ascii_stands_never_first(declared: str, name: str) -> None:
+    for several in (declared, [declared, "ISO_IR 100"]):
+        header = odd_instance(SpecificCharacterSet=several, PatientName=name)
+        for result in opened(made(OUTCOMES["urgent"], header)).values():
+            assert result.SpecificCharacterSet == "ISO_IR 192"
+            assert str(result.PatientName) == name
+    second = chest_instance(SpecificCharacterSet=["", declared])
+    kept = opened(made(OUTCOMES["urgent"], second))["saliency.dcm"].SpecificCharacterSet
+    assert list(kept) == ["", declared]
 
 
 def test_a_nested_item_keeps_its_own_character_set() -> None:
@@ -708,6 +753,64 @@ def test_a_slice_gives_its_map_a_place_in_space_and_a_radiograph_does_not() -> N
         bare = opened(made(OUTCOMES["urgent"], chest_instance(**changes)))["saliency.dcm"]
         assert "FrameOfReferenceUID" not in bare
         assert not bare.SharedFunctionalGroupsSequence[0]
+
+
+PLACED = {
+    "FrameOfReferenceUID": "1.2.3",
+    "ImagePositionPatient": [1, 2, 3],
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "PixelSpacing": [0.5, 0.5],
+}
+LONG = ["-1.2345678901e-5", "-.12345678901234", "-1.22460635382238e-16", "0.30000000000000004"]
+
+
+@pytest.mark.parametrize("thickness", ["abc", "0", "-5", "nan", "1e999", "1\\2", ""])
+def test_a_thickness_that_is_none_is_left_out_of_the_map(thickness: str) -> None:
+    header = with_decimals(odd_instance(**PLACED), SliceThickness=thickness)
+    saliency = opened(made(OUTCOMES["urgent"], header))["saliency.dcm"]
+    (measures,) = saliency.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert "SliceThickness" not in measures
+    assert list(measures.PixelSpacing) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("number", LONG)
+def test_numbers_of_the_source_fit_a_decimal_string_and_mean_the_same(number: str) -> None:
+    changes = {
+        **PLACED,
+        "ImagePositionPatient": [number, "2", "3"],
+        "PixelSpacing": ["0.30000000000000004", "0.1"],
+        "SliceThickness": number.lstrip("-"),
+        "RescaleSlope": "1",
+        "RescaleIntercept": number,
+        "WindowCenter": number,
+    }
+    objects = opened(made(OUTCOMES["urgent"], odd_instance(**changes)))
+    for name in ("saliency.dcm", "presentation-state.dcm"):
+        decimals = [each for each in objects[name].iterall() if each.VR == "DS"]
+        for each in decimals:
+            several = each.value if each.VM > 1 else [each.value]
+            assert all(len(str(value)) <= 16 for value in several), each.keyword
+    frame = objects["saliency.dcm"].PerFrameFunctionalGroupsSequence[0]
+    position = frame.PlanePositionSequence[0].ImagePositionPatient[0]
+    assert float(position) == pytest.approx(float(number), rel=1e-9)
+    state = objects["presentation-state.dcm"]
+    assert float(state.RescaleIntercept) == pytest.approx(float(number), rel=1e-9)
+    assert "PresentationPixelSpacing" in state.DisplayedAreaSelectionSequence[0]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999", "abc"])
+def test_what_is_no_finite_number_gives_no_place_and_no_window(number: str) -> None:
+    header = with_decimals(
+        odd_instance(**PLACED),
+        ImagePositionPatient=f"{number}\\2\\3",
+        WindowCenter=number,
+        RescaleSlope="1",
+        RescaleIntercept=number,
+    )
+    objects = opened(made(OUTCOMES["urgent"], header))
+    assert "FrameOfReferenceUID" not in objects["saliency.dcm"]
+    assert "SoftcopyVOILUTSequence" not in objects["presentation-state.dcm"]
+    assert "RescaleIntercept" not in objects["presentation-state.dcm"]
 
 
 @given(st.text(max_size=120))

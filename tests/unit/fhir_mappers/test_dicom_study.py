@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from studies import STUDY_UID, chest_instance
+from studies import OUTCOMES, STUDY_UID, chest_instance, context
 
 from fhir_mappers.dicom_study import check_uid, study_of
 from fhir_mappers.errors import InvalidStudy
+from fhir_mappers.oru_r01 import oru_r01
 from fhir_mappers.study import Instance, Plane
 
 
@@ -41,6 +42,14 @@ def test_a_study_time_is_never_naive() -> None:
     )
     assert zoned.started is not None
     assert zoned.started.utcoffset() == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("offset", ["+1500", "-1401", "+0160", "+2400", "0100"])
+def test_an_offset_that_no_place_has_gives_way_to_the_zone_of_the_site(offset: str) -> None:
+    study = study_of([metadata(TimezoneOffsetFromUTC=offset)], timezone="Asia/Tokyo")
+    assert study.started is not None
+    assert study.started.utcoffset() == timedelta(hours=9)
+    assert oru_r01(study, OUTCOMES["flagged"], context=context(), overlay_jpeg=None)
 
 
 @pytest.mark.parametrize("date", ["", "20261332", "not a date"])

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -84,7 +85,7 @@ def test_of_an_unknown_study_there_is_no_dicom_object(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
 def test_a_report_set_comes_back_from_its_files(name: str) -> None:
     artefacts = made(name)
-    assert ReportSet.of_files(artefacts.files()) == artefacts
+    assert ReportSet.of_files(artefacts.files()) == replace(artefacts, original_png=None)
     assert tuple(artefacts.dicom) == tuple(n for n in DICOM_FILES if n in artefacts.dicom)
 
 
