@@ -85,6 +85,8 @@ class ImageArchive(Protocol):
         ------
         StudyNotFound
             If the archive has no such study.
+        InstanceUnreadable
+            If it describes the study in more than is read.
         ArchiveUnreachable
             If it does not answer.
         """

@@ -110,7 +110,7 @@ class ArchiveImages:
         try:
             metadata = archive.metadata(study_instance_uid)
             study = study_of(metadata, timezone=self._timezone)
-        except (StudyNotFound, InvalidStudy) as error:
+        except (StudyNotFound, InvalidStudy, InstanceUnreadable) as error:
             msg = "the archive does not have the images of this study"
             raise ImagesUnavailable(msg) from error
         series, images = shown_images(study, metadata)

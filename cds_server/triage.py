@@ -14,15 +14,15 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 
 import itertools
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
-from ai_engine.result import NotAnalysed, Outcome, Reason, TriageResult
+from ai_engine.result import NotAnalysed, Reason
+from cds_server.analysis_leaf import analysis_leaf
 from cds_server.arrivals import Arrived
 from cds_server.errors import (
     ArchiveUnreachable,
@@ -44,12 +44,11 @@ from cds_server.ports import (
     StudyState,
 )
 from cds_server.reading import Reading, StudyReader
-from fhir_mappers.audit_event import AuditFact, AuditKind, OutcomeCode, audit_event
+from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import DisplayMode, Predecessor, ReportContext, ReportSet, Site
 from fhir_mappers.report_set import report_set
-from fhir_mappers.selection import Exclusion
 
 READ_QUEUE = "read"
 PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 30.0, *([60.0] * 5), *([300.0] * 286))
@@ -336,27 +335,11 @@ class Triage(DBOSConfiguredInstance):
             reading.exclusions,
             reading.notes,
         )
-        fact = AuditFact(
-            kind=AuditKind.ANALYSE,
-            recorded=stored_at,
-            user=_ACTOR,
-            address=self._site.base_url,
-            study_instance_uid=reading.study.study_instance_uid,
-            result_id=identifier,
-            patient_id=reading.study.patient.patient_id or None,
-            patient_issuer=reading.study.patient.issuer,
-            outcome_code=_audit_outcome(reading.outcome),
-            outcome_text=_in_words(reading.outcome),
-            detail=_model_detail(result, self._reader),
-        )
-        if reading.exclusions:
-            fact = replace(fact, detail={**fact.detail, "not-read": _excluded(reading.exclusions)})
-        if reading.notes:
-            fact = replace(fact, detail={**fact.detail, "notes": " ".join(reading.notes)})
+        leaf = analysis_leaf(result, self._reader.model, self._site)
         self._store.save(
             result,
             artefacts,
-            audit_events=[audit_event(fact, self._site)],
+            audit_events=[leaf],
             destinations=tuple(self._destinations),
         )
 
@@ -565,12 +548,6 @@ class Triage(DBOSConfiguredInstance):
         DBOS.rewind_workflow(f"deliver-{parked.destination}-{parked.result_id}")
 
 
-def _excluded(exclusions: Sequence[Exclusion]) -> str:
-    """Say how many instances were not read for which reason."""
-    counted = Counter(each.reason.value for each in exclusions)
-    return " ".join(f"{reason}={number}" for reason, number in sorted(counted.items()))
-
-
 def _was_followed(read: StoredResult) -> bool:
     """Say whether it is known what was read: releases before 0.2 did not keep it."""
     return bool(read.chosen) or isinstance(read.outcome, NotAnalysed)
@@ -588,28 +565,3 @@ def _while_reading(patience_s: Sequence[float]) -> Iterator[float]:
         if waited_s < _READING_PATIENCE_S:
             waited_s += min(wait_s, _READING_WAIT_S)
             yield min(wait_s, _READING_WAIT_S)
-
-
-def _audit_outcome(outcome: Outcome) -> OutcomeCode:
-    """Give the AuditEvent outcome: success, minor failure (declined), serious failure (broken)."""
-    if isinstance(outcome, TriageResult):
-        return "0"
-    return "8" if outcome.reason.is_failure else "4"
-
-
-def _in_words(outcome: Outcome) -> str:
-    return "" if isinstance(outcome, TriageResult) else f"{outcome.reason}: {outcome.detail}"
-
-
-def _model_detail(result: StoredResult, reader: Reader) -> dict[str, str]:
-    """Say what the model returned, for the audit leaf."""
-    model = reader.model
-    detail = {"model": f"{model.name}@{model.version}", "model-sha256": model.sha256}
-    outcome = result.outcome
-    if isinstance(outcome, NotAnalysed):
-        return {**detail, "result": f"not analysed: {outcome.reason}"}
-    findings = " ".join(
-        f"{finding.label}={finding.probability:.3f}/{finding.threshold:.3f}"
-        for finding in outcome.findings
-    )
-    return {**detail, "result": outcome.priority.value, "findings": findings}
