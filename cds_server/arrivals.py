@@ -79,8 +79,16 @@ class ArrivalStore(Protocol):
         """
         ...
 
-    def due(self, now: datetime) -> Sequence[Arrived]:
-        """Give some studies to be looked at: new ones first, then the longest waiting."""
+    def due(self, now: datetime, *, only_new: bool = False) -> Sequence[Arrived]:
+        """Give some studies to be looked at: new ones first, then the longest waiting.
+
+        Parameters
+        ----------
+        now
+            What time it is.
+        only_new
+            Leaves out those that were looked at before.
+        """
         ...
 
     def waiting(self, now: datetime) -> tuple[int, datetime | None]:
@@ -92,7 +100,7 @@ class ArrivalStore(Protocol):
         ...
 
     def postpone(self, arrived: Arrived, due: datetime) -> None:
-        """Look at it later: an earlier reading is under way."""
+        """Look at it later, unless it has changed meanwhile."""
         ...
 
     def renew(self, model_sha256: str, since: datetime) -> int:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cds_server.arrivals import ArrivalStore, Arrived, Listed
-from cds_server.errors import ArchiveUnreachable
+from cds_server.errors import ArchiveUnreachable, AuditUnavailable, CdsServerError
 from cds_server.imaging import Arrival, ImageArchive
 from cds_server.operations import Operations
 from cds_server.ports import Clock
 
-ARCHIVE = "archive"
+ARCHIVE, STUDIES = "archive", "studies"
 _RECENT = timedelta(hours=2)
 _SWEEPS_REST = 20
 _OVERLAP = timedelta(hours=1)
@@ -102,7 +102,8 @@ class Watch:
         self._model_sha256 = model_sha256
         self._failures: Counter[str] = Counter()
         self._monotonic = monotonic
-        self._sweeps_at_s = -math.inf
+        self._damaged: dict[str, str] = {}
+        self._sweeps_at_s = self._rests_until_s = -math.inf
 
     def renew(self) -> int:
         """Make due again what another model has read within the days that are watched."""
@@ -127,6 +128,7 @@ class Watch:
             self._operations.note(ARCHIVE, str(error))
             raise
         self._operations.note(ARCHIVE)
+        self._rests_until_s = -math.inf
         self._arrivals.listed(
             [
                 Listed(
@@ -146,27 +148,63 @@ class Watch:
                 self._arrivals.forget(earliest - _OVERLAP)
 
     def look(self) -> int:
-        """Look at every study that is due; give how many these were.
+        """Look at some of the studies that are due; give how many were.
+
+        When the archive does not answer, the others wait: until it has listed its studies, or for
+        some seconds, only studies that were never looked at are taken.
 
         Raises
         ------
         AuditUnavailable
             If it cannot be kept.
         """
-        due = self._arrivals.due(self._clock.now())
+        rests = self._monotonic() < self._rests_until_s
+        due = self._arrivals.due(self._clock.now(), only_new=rests)
         for arrived in due:
-            try:
-                wait = self._look(arrived)
-            except ArchiveUnreachable as error:
-                self._operations.note(ARCHIVE, str(error))
-                self._arrivals.postpone(arrived, self._clock.now() + self._backing_off(arrived))
+            if not self._look_at(arrived):
                 break
-            self._failures.pop(arrived.study_instance_uid, None)
-            if wait is None:
-                self._arrivals.looked(arrived, self._model_sha256)
-            else:
-                self._arrivals.postpone(arrived, self._clock.now() + wait)
+        if due:
+            self._operations.note(STUDIES, self._trouble())
         return len(due)
+
+    def _look_at(self, arrived: Arrived) -> bool:
+        """Look at one study; ``False`` if the archive does not answer.
+
+        Raises
+        ------
+        AuditUnavailable
+            If it cannot be kept.
+        """
+        try:
+            wait = self._look(arrived)
+        except ArchiveUnreachable as error:
+            self._operations.note(ARCHIVE, str(error))
+            self._rests_until_s = self._monotonic() + _ARCHIVE_AWAY.total_seconds()
+            self._postpone(arrived, self._backing_off(arrived))
+            return False
+        except AuditUnavailable:
+            raise
+        except CdsServerError as error:
+            self._damaged[arrived.study_instance_uid] = type(error).__name__
+            self._postpone(arrived, _LONGEST_AWAY)
+            return True
+        self._failures.pop(arrived.study_instance_uid, None)
+        self._damaged.pop(arrived.study_instance_uid, None)
+        if wait is None:
+            self._arrivals.looked(arrived, self._model_sha256)
+        else:
+            self._postpone(arrived, wait)
+        return True
+
+    def _postpone(self, arrived: Arrived, wait: timedelta) -> None:
+        self._arrivals.postpone(arrived, self._clock.now() + wait)
+
+    def _trouble(self) -> str:
+        """Say how many studies cannot be looked at, in words that name none: an error might."""
+        if not self._damaged:
+            return ""
+        kinds = ", ".join(sorted(set(self._damaged.values())))
+        return f"{len(self._damaged)} cannot be looked at ({kinds}); tried again every minute"
 
     def _backing_off(self, arrived: Arrived) -> timedelta:
         """Give a wait that grows for a study at which the archive fails again and again."""

@@ -3,7 +3,18 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from cds_server.adapters.sql_schema import arrival
@@ -14,7 +25,11 @@ _MOST = 50
 _CHUNK = 500
 _LONGEST_QUIET_MS = 10 * 60 * 1000
 _ROW = arrival.c
-_WAITS = _ROW.looked < _ROW.change
+_RENEWED = -1
+_WAITS = and_(_ROW.looked != _RENEWED, _ROW.looked < _ROW.change)
+"""It has a change that nobody has looked at. One that was only renewed has none."""
+_LOOKED = case((_ROW.looked == _RENEWED, _ROW.change), else_=_ROW.looked)
+"""What a change makes of a renewed study: one that has changed since it was looked at."""
 
 
 class SqlArrivalStore:
@@ -38,10 +53,9 @@ class SqlArrivalStore:
             If the database cannot be written.
         """
         changed = [each for chunk in _chunks(found) for each in self._changed(chunk)]
-        for chunk in _chunks(changed):
+        if changed:
             with writing(self._engine) as connection:
-                for each in chunk:
-                    connection.execute(_noted(each))
+                connection.execute(_NOTED, [_row(each) for each in changed])
         return len(changed)
 
     def _changed(self, found: Sequence[Listed]) -> Iterator[Listed]:
@@ -81,15 +95,14 @@ class SqlArrivalStore:
                 set_={
                     "in_place": 1,
                     "change": _ROW.change + 1,
+                    "looked": _LOOKED,
                     "changed_at": _since(at),
-                    "due": case(
-                        (_WAITS, func.min(at, _ROW.changed_at + _LONGEST_QUIET_MS)), else_=at
-                    ),
+                    "due": case((_WAITS, _bounded(at)), else_=at),
                 },
             )
         )
 
-    def due(self, now: datetime) -> Sequence[Arrived]:
+    def due(self, now: datetime, *, only_new: bool = False) -> Sequence[Arrived]:
         """Give some studies to be looked at: new ones first, then the longest waiting."""
         query = (
             select(arrival)
@@ -97,6 +110,8 @@ class SqlArrivalStore:
             .order_by(_ROW.looked != 0, _ROW.due)
             .limit(_MOST)
         )
+        if only_new:
+            query = query.where(_ROW.looked == 0)
         with reading(self._engine) as connection:
             return [
                 Arrived(row.study_instance_uid, row.change, row.instances, bool(row.in_place))
@@ -128,11 +143,12 @@ class SqlArrivalStore:
                 looked=arrived.change,
                 model=model_sha256,
                 in_place=case((latest, 0), else_=_ROW.in_place),
+                changed_at=case((latest, _ROW.changed_at), else_=_ROW.due),
             )
         )
 
     def postpone(self, arrived: Arrived, due: datetime) -> None:
-        """Look at it later.
+        """Look at it later, unless it has changed meanwhile.
 
         Raises
         ------
@@ -163,7 +179,7 @@ class SqlArrivalStore:
                 _ROW.changed_at >= _milliseconds(since),
                 _ROW.model != model_sha256,
             )
-            .values(looked=-1)
+            .values(looked=_RENEWED)
         )
 
     def forget(self, before: datetime) -> None:
@@ -185,34 +201,14 @@ class SqlArrivalStore:
             return int(connection.execute(statement).rowcount)  # type: ignore[call-overload]
 
 
-def _noted(listed: Listed) -> Insert:
-    """Give the statement that keeps a study as it is listed."""
-    at, again = _milliseconds(listed.due), _milliseconds(listed.again)
-    new = insert(arrival).values(
-        study_instance_uid=listed.study_instance_uid,
-        instances=listed.instances,
-        in_place=0,
-        change=1,
-        looked=0,
-        changed_at=at,
-        due=at,
-        model="",
-    )
-    told_of = and_(_WAITS, _ROW.instances.is_(None))
-    return new.on_conflict_do_update(
-        index_elements=["study_instance_uid"],
-        set_={
-            "instances": listed.instances,
-            "change": _ROW.change + 1,
-            "changed_at": _since(at),
-            "due": case((told_of, _ROW.due), (_WAITS, at), else_=again),
-        },
-    )
-
-
-def _since(at: int) -> ColumnElement[int]:
+def _since(at: int | ColumnElement[int]) -> ColumnElement[int]:
     """Give the time of the first change that was not looked at."""
     return case((_WAITS, _ROW.changed_at), else_=at)
+
+
+def _bounded(at: int | ColumnElement[int]) -> ColumnElement[int]:
+    """Give when it is due that waits and changes again: it is not put off for ever."""
+    return func.min(at, _ROW.changed_at + _LONGEST_QUIET_MS)
 
 
 def _chunks(found: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
@@ -222,3 +218,36 @@ def _chunks(found: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
 
 def _milliseconds(at: datetime) -> int:
     return round(at.timestamp() * 1000)
+
+
+def _row(listed: Listed) -> dict[str, object]:
+    at = _milliseconds(listed.due)
+    return {
+        "study_instance_uid": listed.study_instance_uid,
+        "instances": listed.instances,
+        "changed_at": at,
+        "due": at,
+        "again": _milliseconds(listed.again),
+    }
+
+
+def _noted() -> Insert:
+    """Give the statement that keeps a study as it is listed, for many at once."""
+    new = insert(arrival).values(in_place=0, change=1, looked=0, model="")
+    told_of = and_(_WAITS, _ROW.instances.is_(None))
+    at = new.excluded.due
+    return new.on_conflict_do_update(
+        index_elements=["study_instance_uid"],
+        set_={
+            "instances": new.excluded.instances,
+            "change": _ROW.change + 1,
+            "looked": _LOOKED,
+            "changed_at": _since(at),
+            "due": case(
+                (told_of, _ROW.due), (_WAITS, _bounded(at)), else_=bindparam("again", type_=Integer)
+            ),
+        },
+    )
+
+
+_NOTED = _noted()

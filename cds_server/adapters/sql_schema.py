@@ -247,7 +247,11 @@ _INDEXES = tuple(
 )
 """Made when a database is opened, for older databases lack them."""
 
-_WAITING = "CREATE INDEX IF NOT EXISTS arrival_waiting ON arrival (due) WHERE looked < change"
+_WAITING = (
+    "DROP INDEX IF EXISTS arrival_due",
+    "CREATE INDEX IF NOT EXISTS arrival_waiting ON arrival (due) WHERE looked < change",
+)
+"""Holds only what waits, which is little; the index of older databases held all."""
 
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
@@ -272,7 +276,7 @@ def open_engine(path: Path) -> Engine:
     try:
         with _alone(path), engine.begin() as connection:
             metadata.create_all(connection)
-            for statement in (*_INDEXES, _WAITING, *_APPEND_ONLY):
+            for statement in (*_INDEXES, *_WAITING, *_APPEND_ONLY):
                 connection.exec_driver_sql(statement)
             version = connection.scalar(select(schema_version.c.version))
             if version is None:

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 from standing_clock import StandingClock
 from studies import site as example_site
 
@@ -17,7 +19,7 @@ from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.arrivals import Arrived, Listed
-from cds_server.errors import ArchiveUnreachable
+from cds_server.errors import ArchiveUnreachable, CdsServerError
 from cds_server.imaging import Arrival
 from cds_server.operations import Operations
 from cds_server.watch import Watch, Watched
@@ -53,6 +55,8 @@ class Watching:
         self.looked: list[Arrived] = []
         self.wait: timedelta | None = None
         self.broken = False
+        self.damaged: set[str] = set()
+        self.tried = 0
         self.seconds = 0.0
         self.list_takes_s = 0.0
         self.watched = watched
@@ -79,6 +83,10 @@ class Watching:
         return self.seconds
 
     def look(self, arrived: Arrived) -> timedelta | None:
+        self.tried += 1
+        if arrived.study_instance_uid in self.damaged:
+            msg = f"the record of {arrived.study_instance_uid} is damaged"
+            raise CdsServerError(msg)
         if self.broken:
             msg = "the archive refused with status 503"
             raise ArchiveUnreachable(msg)
@@ -284,6 +292,132 @@ def test_a_new_study_never_waits_behind_those_that_are_looked_at_again(watching:
     watching.clock.time += timedelta(seconds=31)
     watching.watch.ask()
     assert watching.arrivals.due(watching.clock.time)[0].study_instance_uid == "1.3"
+
+
+def test_a_ct_that_never_stops_growing_in_the_list_is_looked_at_after_ten_minutes(
+    watching: Watching,
+) -> None:
+    looked: list[str] = []
+    for count in range(1, 71):
+        watching.archive.listed = [Arrival("1.2", ("CT",), count)]
+        looked += watching.step(9)
+    assert looked == ["1.2"]
+
+
+def test_what_comes_during_a_look_waits_until_it_is_quiet_again(watching: Watching) -> None:
+    settle = timedelta(seconds=10)
+    for _ in range(68):
+        watching.arrivals.told("1.2", watching.clock.time + settle)
+        watching.clock.time += timedelta(seconds=9)
+    (arrived,) = watching.arrivals.due(watching.clock.time)
+    watching.arrivals.told("1.2", watching.clock.time + settle)
+    watching.arrivals.looked(arrived, MODEL)
+    watching.arrivals.told("1.2", watching.clock.time + settle)
+    assert watching.arrivals.due(watching.clock.time) == []
+    assert watching.arrivals.due(watching.clock.time + settle)
+
+
+def test_an_image_for_a_study_that_another_model_read_waits_until_it_is_quiet(
+    watching: Watching,
+) -> None:
+    watching.archive.listed = [radiograph("1.2")]
+    watching.step()
+    watching.clock.time += timedelta(hours=1)
+    watching.restart("a" * 64)
+    assert watching.watch.renew() == 1
+    watching.arrivals.told("1.2", watching.clock.time + timedelta(seconds=10))
+    assert watching.arrivals.due(watching.clock.time) == []
+    assert watching.arrivals.due(watching.clock.time + timedelta(seconds=10))
+
+
+def test_a_postponed_study_that_changes_is_not_put_off(watching: Watching) -> None:
+    watching.arrivals.told("1.2", watching.clock.time)
+    (arrived,) = watching.arrivals.due(watching.clock.time)
+    watching.arrivals.told("1.2", watching.clock.time)
+    watching.arrivals.postpone(arrived, watching.clock.time + timedelta(hours=1))
+    assert watching.arrivals.due(watching.clock.time)
+
+
+def test_a_list_costs_few_statements_and_one_write(watching: Watching) -> None:
+    statements: list[str] = []
+    event.listen(
+        watching.engine, "before_cursor_execute", lambda *given: statements.append(given[2])
+    )
+    now = watching.clock.time
+    listed = [Listed(f"1.2.{number}", 1, now, now) for number in range(1200)]
+    assert watching.arrivals.listed(listed) == 1200
+    assert sum(each.startswith("BEGIN IMMEDIATE") for each in statements) == 1
+    statements.clear()
+    assert watching.arrivals.listed(listed) == 0
+    assert len(statements) < 10
+    assert not any(each.startswith(("INSERT", "BEGIN IMMEDIATE")) for each in statements)
+
+
+def test_what_is_due_is_found_by_an_index_of_what_waits(watching: Watching) -> None:
+    with watching.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE INDEX arrival_due ON arrival (due)")
+    database = watching.engine.url.database
+    assert database
+    with open_engine(Path(database)).connect() as connection:
+        plan = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT * FROM arrival WHERE due <= 1 AND looked < change"
+        ).all()
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
+    assert "arrival_waiting" in str(plan)
+    assert "arrival_due" not in names
+
+
+def seen_and_grown(watching: Watching, count: int) -> None:
+    watching.archive.listed = [radiograph(f"1.2.{number}") for number in range(count)]
+    watching.step()
+    watching.archive.listed = [radiograph(f"1.2.{number}", 2) for number in range(count)]
+    watching.step()
+    watching.clock.time += timedelta(seconds=31)
+    watching.tried = 0
+
+
+def test_an_archive_that_is_away_is_not_asked_about_each_study(watching: Watching) -> None:
+    seen_and_grown(watching, 40)
+    watching.broken = True
+    for _ in range(20):
+        watching.watch.look()
+    assert watching.tried == 1
+    watching.broken = False
+    watching.arrivals.told("1.3", watching.clock.time)
+    watching.watch.look()
+    assert [each.study_instance_uid for each in watching.looked] == ["1.3"], "new, so it is taken"
+    assert len(watching.step()) == 39
+
+
+def test_a_study_that_fails_again_and_again_is_tried_ever_more_seldom(watching: Watching) -> None:
+    seen_and_grown(watching, 1)
+    watching.broken = True
+    tried = []
+    for second in range(200):
+        before = watching.tried
+        watching.step(1)
+        tried += [second] * (watching.tried - before)
+    assert [after - at for at, after in pairwise(tried)] == [5, 10, 20, 40, 60, 60]
+
+
+def test_a_damaged_record_ends_nothing_and_is_told_without_naming_the_study(
+    watching: Watching,
+) -> None:
+    watching.archive.listed = [radiograph("1.1"), radiograph("1.2")]
+    watching.damaged = {"1.1"}
+    assert watching.step() == ["1.2"]
+    (studies,) = watching.operations.components()
+    assert studies.name == "studies"
+    assert "cannot be looked at" in studies.trouble
+    assert "1.1" not in studies.trouble
+    watching.archive.listed.append(radiograph("1.3"))
+    assert watching.step(30) == ["1.3"]
+    assert watching.operations.components() == [studies]
+    watching.damaged = set()
+    assert watching.step(30) == ["1.1"]
+    (studies,) = watching.operations.components()
+    assert studies.trouble == ""
+    assert watching.trail.verify() == 2
 
 
 def test_words_that_change_while_the_archive_is_away_are_no_news(watching: Watching) -> None:
