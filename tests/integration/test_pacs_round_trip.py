@@ -25,6 +25,7 @@ from syntaxes import LOSSLESS, LOSSY, encoded
 
 from ai_engine.bundle import default_bundle_path
 from cds_server.adapters.sql_arrival_store import SqlArrivalStore
+from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
 
@@ -79,6 +80,8 @@ def radcds(pacs: Orthanc, folder: Path, port: int, **changes: str) -> Iterator[N
     with subprocess.Popen(command, env=variables) as running:
         try:
             wait_for(lambda: ready(f"http://127.0.0.1:{port}/readyz"), 30)
+            components = SqlComponentStore(open_engine(folder / "data" / "radcds.sqlite"))
+            wait_for(lambda: components.last_beat("worker"), 30)
             yield
         finally:
             running.terminate()
