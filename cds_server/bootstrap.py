@@ -17,7 +17,6 @@ from ai_engine.engine import Engine as AiEngine
 from ai_engine.result import ModelIdentity
 from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
-from cds_server.adapters.bounded_sender import BoundedSender
 from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
 from cds_server.adapters.dicomweb_destination import DicomWebDestination
@@ -104,8 +103,6 @@ class Services:
         What the CDS services say.
     keys
         What opens the doors of the web service.
-    archive
-        Where images come from; ``None`` where the settings name none.
     pacs
         Each PACS by its address: one link, whatever goes over it.
     images
@@ -133,7 +130,6 @@ class Services:
     access: Access
     answers: HookAnswers
     keys: Keys
-    archive: ImageArchive | None
     pacs: Mapping[str, DicomWebService]
     images: ArchiveImages
     operations: Operations
@@ -179,8 +175,6 @@ def services(settings: Settings) -> Services:
     )
     operations = Operations(SqlComponentStore(engine), site=settings.site, clock=clock)
     arrivals = SqlArrivalStore(engine)
-    pacs = _pacs(settings)
-    own_archive = archive(settings, pacs) if settings.archive else None
     http = BoundedHttp()
     signing_keys = KeyFiles(settings.data_dir / "keys")
     smart = _smart_clients(network, settings.site.base_url, http, signing_keys, clock)
@@ -190,8 +184,7 @@ def services(settings: Settings) -> Services:
         access=Access(gate),
         answers=HookAnswers(CardAccess(gate), http=http, smart=smart, clock=clock),
         keys=_keys(settings, network, engine, session_store, smart, http, signing_keys, clock),
-        archive=own_archive,
-        pacs=pacs,
+        pacs=_pacs(settings),
         images=_viewer_images(settings),
         operations=operations,
         operations_access=OperationsAccess(gate, operations, arrivals),
@@ -451,9 +444,7 @@ def worklist(settings: Settings) -> tuple[WorkitemSource, Wanted]:
     )
     source = UpsRs(
         settings.workitems,
-        http=BoundedSender(
-            timeout_s=settings.archive_timeout_s, largest_bytes=_MOST_WORKLIST_BYTES
-        ),
+        http=BoundedHttp(timeout_s=settings.archive_timeout_s, largest_bytes=_MOST_WORKLIST_BYTES),
         authorization=credentials.authorization if credentials else lambda: "",
     )
     return source, Wanted(station=_station(settings))

@@ -191,7 +191,7 @@ class Triage(DBOSConfiguredInstance):
             self.notice(study_instance_uid, len(readings))
             waited = self._clock.now() - readings[-1].noticed_at
             return min(max(waited / 2, _SHORTEST_WAIT), _LONGEST_WAIT)
-        if not arrived.in_place and arrived.instances in self._explained(readings[-1], latest):
+        if not arrived.in_place and arrived.instances == self._explained(readings[-1], latest):
             return None
         self._record(AuditKind.READ_STUDY, latest.result_id, study_instance_uid)
         differs = self._reading.differs(
@@ -213,12 +213,11 @@ class Triage(DBOSConfiguredInstance):
             return readings[-1].result_id
         return self.notice(study_instance_uid, max(len(readings), 1))
 
-    def _explained(self, entry: StudyEntry, read: StoredResult) -> frozenset[int]:
-        """Give how many instances a study holds when nothing, or our own objects, were added."""
-        as_read = read.study.number_of_instances
-        if not entry.delivered.get(self._back_into_archive):
-            return frozenset({as_read})
-        return frozenset({as_read + len(self._store.artefacts(read.result_id).dicom)})
+    def _explained(self, entry: StudyEntry, read: StoredResult) -> int:
+        """Give how many instances a study holds where nothing but our own objects was added."""
+        delivered = entry.delivered.get(self._back_into_archive)
+        own = self._store.artefacts(read.result_id).dicom if delivered else ()
+        return read.study.number_of_instances + len(own)
 
     def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give the readings of a study under this model, the latest last."""
@@ -549,7 +548,7 @@ class Triage(DBOSConfiguredInstance):
 
 
 def _was_followed(read: StoredResult) -> bool:
-    """Say whether it is known what was read: releases before 0.2 did not keep it."""
+    """Say whether it is known what was read: results of earlier databases do not say it."""
     return bool(read.chosen) or isinstance(read.outcome, NotAnalysed)
 
 

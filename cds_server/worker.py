@@ -46,7 +46,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
     """
     log = structlog.get_logger("radcds.worker")
     services = bootstrap.services(settings)
-    archive = services.archive or bootstrap.archive(settings)
+    archive = bootstrap.archive(settings, services.pacs)
     reader = bootstrap.reader(settings)
     destinations = bootstrap.destinations(services)
     triage = bootstrap.triage(services, archive=archive, reader=reader, destinations=destinations)

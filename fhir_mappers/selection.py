@@ -16,7 +16,8 @@ from fhir_mappers.candidate import (
 )
 from fhir_mappers.study import Study
 
-_NO_IMAGES = frozenset({"SR", "PR", "KO", "SEG", "DOC", "OT", "RTSTRUCT", "REG", "PLAN"})
+NO_IMAGES = frozenset({"SR", "PR", "KO", "SEG", "DOC", "OT", "RTSTRUCT", "REG", "PLAN"})
+"""Modalities of what is said about images, our own results among them: never a reason to read."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _RESULT_OBJECTS = (
     "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations
@@ -39,7 +40,7 @@ _OBJECT_RULES: tuple[Rule, ...] = (
     (
         lambda each: (
             each.instance.number_of_frames < 1
-            or each.modality in _NO_IMAGES
+            or each.modality in NO_IMAGES
             or _is_of_class(each, *_RESULT_OBJECTS)
         ),
         Reason.NO_IMAGE,

@@ -27,8 +27,8 @@ from fhir_mappers.study import Series, Study
 
 _SHADES = 1 << 16
 _MOST_FRAMES = 4096
-_RESULTS = frozenset({"SEG", "PR", "KO", "SR", "OT"})
-"""Modalities of what was made from images, our saliency map among them."""
+_MAP = "SEG"
+"""A map of numbers, such as our saliency, is no picture: it is shown over one, when asked for."""
 _AXES, _DIRECTIONS = 3, 6
 CT_WINDOWS = (
     ("Soft tissue", 40.0, 400.0),
@@ -132,7 +132,7 @@ def shown_images(
 
 
 def _images(series: Series, by_uid: dict[str, Attributes]) -> list[ShownImage]:
-    if series.modality in _RESULTS:
+    if series.modality == _MAP:
         return []
     instances = [i for i in series.instances if i.number_of_frames and _is_grey(by_uid, i)]
     places = [_place(by_uid[each.sop_instance_uid]) for each in instances]

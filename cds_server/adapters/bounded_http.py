@@ -60,7 +60,7 @@ class BoundedHttp:
         PeerUnavailable
             If there is no answer in time, or it is too large.
         """
-        return self._sent("GET", url, headers, None)
+        return self._sent("GET", url, headers)
 
     def post_form(
         self, url: str, form: Mapping[str, str], *, headers: Mapping[str, str] | None = None
@@ -72,14 +72,26 @@ class BoundedHttp:
         PeerUnavailable
             If there is no answer in time, or it is too large.
         """
-        return self._sent("POST", url, headers, form)
+        return self._sent("POST", url, headers, form=form)
+
+    def send(self, method: str, url: str, content: bytes, *, headers: Mapping[str, str]) -> Answer:
+        """Send any request, with the bytes of its body.
+
+        Raises
+        ------
+        PeerUnavailable
+            If there is no answer in time, or it is too large.
+        """
+        return self._sent(method, url, headers, content=content)
 
     def _sent(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str] | None,
-        form: Mapping[str, str] | None,
+        *,
+        form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Answer:
         """Send a request and read the whole answer.
 
@@ -91,7 +103,9 @@ class BoundedHttp:
         self._deadline.start(self._timeout_s)
         until_s = time.monotonic() + self._timeout_s
         try:
-            with self._http.stream(method, url, headers=headers, data=form) as answer:
+            with self._http.stream(
+                method, url, headers=headers, data=form, content=content
+            ) as answer:
                 return Answer(
                     answer.status_code, dict(answer.headers.items()), self._body(answer, until_s)
                 )

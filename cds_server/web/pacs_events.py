@@ -16,10 +16,9 @@ from cds_server.web.problems import BadRequest
 from cds_server.web.requests import json_object
 from fhir_mappers.dicom_study import check_uid
 from fhir_mappers.errors import InvalidStudy
+from fhir_mappers.selection import NO_IMAGES
 
 _KEYS = frozenset({"study", "series", "instance", "modality"})
-_RESULTS = frozenset({"SR", "PR", "KO", "SEG", "OT", "DOC"})
-"""Modalities of what is said about images, ours among them: never a reason to read."""
 
 
 def pacs_events(arrivals: ArrivalStore, *, watched: Watched, clock: Clock) -> Blueprint:
@@ -40,7 +39,7 @@ def pacs_events(arrivals: ArrivalStore, *, watched: Watched, clock: Clock) -> Bl
     def arrived() -> Response:
         event = json_object(request)
         study_instance_uid, modality = _study(event), _modality(event)
-        passed_over = modality in _RESULTS or (
+        passed_over = modality in NO_IMAGES or (
             bool(watched.modalities) and modality and modality not in watched.modalities
         )
         if not passed_over:

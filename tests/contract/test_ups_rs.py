@@ -23,7 +23,7 @@ from studies import site as example_site
 from ups_server import Dialect, Server, Worklist, serving, tag, value, values
 
 from ai_engine.result import NotAnalysed, Outcome, Reason
-from cds_server.adapters.bounded_sender import BoundedSender
+from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.adapters.ups_rs import UpsRs
 from cds_server.errors import ArchiveUnreachable, AuditUnavailable, PeerUnavailable
 from cds_server.ports import StoredResult, StudyEntry, StudyState
@@ -37,7 +37,7 @@ INSTALLATION = uuid.UUID("5f0c8a5e-7f0a-4c55-9a76-0d8a0c0f3a11")
 PACS = "https://pacs.example.org/dicom-web"
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 WORDS_ABOUT_PATIENTS = ("TEST^PATIENT", "PATIENT", "123456")
-HTTP = BoundedSender(timeout_s=10.0, largest_bytes=200_000)
+HTTP = BoundedHttp(timeout_s=10.0, largest_bytes=200_000)
 SHOWN_IMAGE = f"{STUDY_UID}.1.1"
 
 
@@ -1026,14 +1026,14 @@ def test_a_sender_keeps_its_bounds_and_tells_nothing_of_what_it_sent() -> None:
         msg = "secret-cause"
         raise httpx.ReadError(msg)
 
-    http = BoundedSender(httpx.MockTransport(fails))
+    http = BoundedHttp(httpx.MockTransport(fails))
     with pytest.raises(PeerUnavailable, match=r"^peer\.example\.org ") as failed:
         http.send("POST", "https://peer.example.org/secret", b"secret", headers={"X": "secret"})
     assert "secret" not in str(failed.value)
     assert failed.value.__context__ is None
     large = httpx.MockTransport(lambda _: httpx.Response(200, content=b"x" * 11))
     with pytest.raises(PeerUnavailable, match="too large"):
-        BoundedSender(large, largest_bytes=10).send("PUT", "https://p.example", b"", headers={})
+        BoundedHttp(large, largest_bytes=10).send("PUT", "https://p.example", b"", headers={})
 
 
 def test_a_sender_ends_in_time_though_the_answer_drips() -> None:
@@ -1051,7 +1051,7 @@ def test_a_sender_ends_in_time_though_the_answer_drips() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         began = time.monotonic()
         with pytest.raises(PeerUnavailable, match="in time"):
-            BoundedSender(timeout_s=0.3).send("PUT", url, b"", headers={})
+            BoundedHttp(timeout_s=0.3).send("PUT", url, b"", headers={})
         assert time.monotonic() - began < 1.5
         thread.join()
 
