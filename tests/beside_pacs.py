@@ -61,8 +61,8 @@ class Watcher:
 
 
 @contextmanager
-def worker(port: int, data: Path, **changes: str) -> Iterator[Watcher]:
-    """Run the worker until the block ends."""
+def worker(port: int, data: Path, *, killed: bool = False, **changes: str) -> Iterator[Watcher]:
+    """Run the worker until the block ends, or kill it then without a word."""
     data.mkdir(exist_ok=True)
     url = f"http://127.0.0.1:{port}/v2"
     variables = {
@@ -80,7 +80,7 @@ def worker(port: int, data: Path, **changes: str) -> Iterator[Watcher]:
         try:
             yield Watcher(data)
         finally:
-            running.terminate()
+            (running.kill if killed else running.terminate)()
             running.wait(30)
 
 

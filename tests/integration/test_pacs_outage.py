@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_while_it_stores_stores_the_rest_and_nothing_twi
         pacs.add(file_of(1))
         for _ in range(3):
             before = posts
-            with worker(port, data) as seen:
+            with worker(port, data, killed=True) as seen:
                 wait_for(lambda before=before: posts > before or seen.published() == 1)
         with worker(port, data) as seen:
             wait_for(lambda: seen.published() == 1)

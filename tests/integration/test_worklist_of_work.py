@@ -76,7 +76,7 @@ def test_a_worker_that_is_killed_after_its_claim_goes_on_with_the_work(tmp_path:
     data = tmp_path / "data"
     with serving(Worklist(now=datetime.now(UTC))) as server:
         schedule(server, f"{STUDY_UID}.1")
-        with worker(port, data, **settings(server)):
+        with worker(port, data, killed=True, **settings(server)):
             wait_for(lambda: server.worklist.state(WORK) == "IN PROGRESS")
         with strict_pacs(port) as pacs:
             pacs.add(file_of(1))
