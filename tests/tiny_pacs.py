@@ -30,29 +30,33 @@ def tiny_pacs(folder: Path) -> Iterator[str]:
     configuration.write_text(_CONFIGURATION.format(dicom_port=dicom_port, http_port=http_port))
     program = Path(sys.executable).with_name("tiny-pacs")
     url = f"http://127.0.0.1:{http_port}/dicomweb"
-    with subprocess.Popen(
-        [program, "run", "-c", configuration],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as running:
+    log = folder / "tiny-pacs.log"
+    with (
+        log.open("wb") as written,
+        subprocess.Popen(
+            [program, "run", "-c", configuration],
+            cwd=folder,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        ) as running,
+    ):
         try:
-            _wait_for(f"{url}/studies", running)
+            _wait_for(f"{url}/studies", running, log)
             yield url
         finally:
             running.kill()
 
 
-def _wait_for(url: str, running: "subprocess.Popen[bytes]") -> None:
+def _wait_for(url: str, running: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 20
     accept = {"Accept": "application/dicom+json"}
     asked = urllib.request.Request(url, headers=accept)  # noqa: S310 - loopback
     while True:
-        assert running.poll() is None, "the PACS ended at its start"
+        assert running.poll() is None, f"the PACS ended at its start: {log.read_text()}"
         try:
             urllib.request.urlopen(asked).close()  # noqa: S310 - loopback
         except (OSError, urllib.error.URLError):
-            assert time.monotonic() < deadline, "the PACS did not start"
+            assert time.monotonic() < deadline, f"the PACS did not start: {log.read_text()}"
             time.sleep(0.05)
         else:
             return
