@@ -7,10 +7,11 @@ import pytest
 from browsing import told, violations
 from playwright.sync_api import Browser, Page
 from serving import TOKEN, Serving
-from studies import STUDY_UID, chest_instance
+from studies import ISSUED, STUDY_UID, chest_instance
 from werkzeug.serving import make_server
 
 from cds_server.adapters.in_memory import InMemoryArchive
+from cds_server.ports import DeliveryTrouble
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     for number, name in enumerate(("flagged", "normal", "not_analysed", "failed"), start=1):
         serving.add(name, number)
     serving.queue()
+    _trouble(serving, urgent)
     server.app = serving.app
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -31,6 +33,19 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def _trouble(serving: Serving, result: str) -> None:
+    """Let one part fail, one work again, one study wait, one delivery be tried, one given up."""
+    away = "The archive https://pacs.example.org/dicom-web does not answer (connection refused)."
+    serving.operations.note("archive", away)
+    serving.operations.note("work list", "The work list does not answer.")
+    serving.operations.note("work list")
+    serving.arrivals.told(STUDY_UID, ISSUED)
+    given_up = "saliency.dcm: the archive refuses it: 0x0122, SOP class not supported"
+    for destination, parked in (("pacs", True), ("fhir", False)):
+        says = given_up if parked else "status 503, the server is busy"
+        serving.store.note_trouble(DeliveryTrouble(result, destination, says, ISSUED, parked))
 
 
 @pytest.fixture
@@ -67,6 +82,21 @@ def test_the_study_page_is_readable_and_accessible(
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address[0]}/studies/{address[1]}")
     page.wait_for_selector("body[data-first-image]")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert problems == []
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_operators_see_what_fails_and_what_waits_and_why(page: Page, width: int) -> None:
+    problems = told(page)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.get_by_role("link", name="Operations").click()
+    page.wait_for_url("**/operations")
+    shown = page.locator("main").inner_text()
+    for words in ("1 study has arrived", "connection refused", "Works again", "given up", "0x0122"):
+        assert words in shown
+    assert "PATIENT" not in shown
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert problems == []
