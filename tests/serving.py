@@ -52,8 +52,9 @@ from cds_server.web.doors import Keys, cookie_name
 from cds_server.web.pacs_events import pacs_events
 from cds_server.worklist import Placing
 from fhir_mappers.identifiers import result_id
-from fhir_mappers.report_context import DisplayMode, ReportContext
+from fhir_mappers.report_context import DisplayMode, ReportContext, ReportSet
 from fhir_mappers.report_set import report_set
+from fhir_mappers.study import Study
 from smart_app.launching import Launching
 from smart_app.operations import operations
 from smart_app.pages import StudyPages, pages
@@ -264,13 +265,7 @@ class Serving:
         noticed = chest_study(study_instance_uid=uid, **study)
         source = copy.deepcopy(dataset or chest_instance())
         source.StudyInstanceUID = uid
-        artefacts = report_set(
-            noticed,
-            outcome,
-            context=context,
-            source=source if analysed else None,
-            image=chest_image() if analysed else None,
-        )
+        artefacts = _published(noticed, name, context, source if analysed else None)
         self.store.notice(identifier, uid, ISSUED + timedelta(minutes=number))
         self.store.save(
             StoredResult(
@@ -295,3 +290,22 @@ class Serving:
         uid = f"{STUDY_UID}.{number}"
         self.store.notice(identifier, uid, ISSUED + timedelta(minutes=number))
         return identifier
+
+
+_PUBLISHED: dict[str, ReportSet] = {}
+
+
+def _published(
+    study: Study, name: str, context: ReportContext, source: Dataset | None
+) -> ReportSet:
+    """Make a report set; the same is made once in a run, for the function is pure."""
+    key = repr((study, name, context, source.to_json() if source else ""))
+    if key not in _PUBLISHED:
+        _PUBLISHED[key] = report_set(
+            study,
+            OUTCOMES[name],
+            context=context,
+            source=source,
+            image=chest_image() if source else None,
+        )
+    return _PUBLISHED[key]
