@@ -80,6 +80,22 @@ class DeliveryRefused(DeliveryFailed):
     """A destination will never accept the result as it is. Parked for a person."""
 
 
+class DestinationUnavailable(DeliveryFailed):
+    """A destination is away or overloaded: nothing else would arrive there now either.
+
+    Parameters
+    ----------
+    says
+        What happened, in words without patient data.
+    retry_after_s
+        Seconds to wait that it asked for; ``None`` where it named none.
+    """
+
+    def __init__(self, says: str, retry_after_s: float | None = None) -> None:
+        super().__init__(says)
+        self.retry_after_s = retry_after_s
+
+
 class PeerUnavailable(CdsServerError):
     """Another server does not answer, or not as it must. Holds no token and no patient data."""
 

@@ -414,6 +414,39 @@ class Destination(Protocol):
         ...
 
 
+class ReportFeed(Destination, Protocol):
+    """A destination that gets one message a result: composed once, kept, and sent as those bytes.
+
+    What is sent again is sent byte for byte as before, so that a receiver can tell a repeat.
+    """
+
+    def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
+        """Give the message, checked; asked once a result, before its first attempt.
+
+        Raises
+        ------
+        DeliveryRefused
+            If there can be none, such as one that the receiver's standard does not allow.
+        DeliveryFailed
+            If what it needs to know cannot be had now.
+        """
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send a message; it is accepted when this returns.
+
+        Raises
+        ------
+        DeliveryRefused
+            If the receiver will never accept it: HL7 ``AR`` and ``CR``, HTTP 4xx.
+        DestinationUnavailable
+            If the receiver is away or overloaded: nothing else would arrive either.
+        DeliveryFailed
+            If this message may be accepted later: HL7 ``AE`` and ``CE``.
+        """
+        ...
+
+
 class Reader(Protocol):
     """The engine behind a seam: in process, or in a process of its own."""
 

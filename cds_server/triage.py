@@ -29,7 +29,6 @@ from cds_server.errors import (
     AuditUnavailable,
     DeliveryFailed,
     DeliveryRefused,
-    ResultNotFound,
 )
 from cds_server.imaging import Decoder, ImageArchive
 from cds_server.ports import (
@@ -221,13 +220,13 @@ class Triage(DBOSConfiguredInstance):
 
     def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give the readings of a study under this model, the latest last."""
+        known = {each.result_id: each for each in self._store.entries_of_study(study_instance_uid)}
         found: list[StudyEntry] = []
         for revision in itertools.count(1):
-            identifier = result_id(study_instance_uid, self._reader.model.sha256, revision)
-            try:
-                found.append(self._store.entry(identifier))
-            except ResultNotFound:
+            entry = known.get(result_id(study_instance_uid, self._reader.model.sha256, revision))
+            if entry is None:
                 break
+            found.append(entry)
         return found
 
     # ── 2. It is read, and its deliveries are queued ─────────────────────────────────────────────
@@ -278,19 +277,18 @@ class Triage(DBOSConfiguredInstance):
         was to read, it gives no key for: this one reads the study under an identifier of its own.
         """
         entry = self._store.entry(identifier)
-        if entry.result is None and not self._is_of_this_model(entry):
+        result = entry.result
+        if result is None and not self._is_of_this_model(entry):
             return ""
-        if entry.result is None:
+        if result is None:
             began = self._clock.now()
             with self._noting_audit_trouble():
                 self._record(AuditKind.READ_STUDY, identifier, entry.study_instance_uid)
                 reading = self._reading.read(
                     entry.study_instance_uid, lambda state: self._store.progress(identifier, state)
                 )
-                self._publishable(identifier, reading, began)
-            entry = self._store.entry(identifier)
-        study = entry.result.study if entry.result else None
-        accession_number = study.accession_number if study else ""
+                result = self._publishable(identifier, reading, began)
+        accession_number = result.study.accession_number
         ordered_by = (
             f"{self._site.accession_issuer}|{accession_number}" if accession_number else identifier
         )
@@ -300,7 +298,7 @@ class Triage(DBOSConfiguredInstance):
         own = self._readings(entry.study_instance_uid)
         return entry.result_id in {each.result_id for each in own}
 
-    def _publishable(self, identifier: str, reading: Reading, began: datetime) -> None:
+    def _publishable(self, identifier: str, reading: Reading, began: datetime) -> StoredResult:
         """Make the report set and store everything with the audit leaf in one transaction."""
         stored_at = self._clock.now()
         context = ReportContext(
@@ -341,6 +339,7 @@ class Triage(DBOSConfiguredInstance):
             audit_events=[leaf],
             destinations=tuple(self._destinations),
         )
+        return result
 
     def _predecessor(self, identifier: str, study_instance_uid: str) -> Predecessor | None:
         """Give what the result supersedes: the latest earlier one of the study that was sent."""

@@ -86,10 +86,11 @@ def overlay_rgb(grey: Pixels, saliency: Saliency, *, caption: Sequence[str]) -> 
     rows, columns = grey.shape
     strength = Pillow.fromarray(saliency.grid).resize((columns, rows), Pillow.Resampling.BICUBIC)
     shown = np.clip(np.asarray(strength, dtype=np.float32), 0.0, 1.0)
-    step = np.rint(shown * (_STEPS - 1)).astype(np.uint8)
-    left = grey * _LEFT[step]
-    channels = [((left + tint[step]) >> 8).astype(np.uint8) for tint in _TINTS]
-    return np.vstack([np.stack(channels, axis=-1), _strip(columns, saliency, caption)])
+    step = Pillow.fromarray(np.rint(shown * (_STEPS - 1)).astype(np.uint8))
+    tint = Pillow.merge("RGB", [step.point(channel) for channel in _TINTS])
+    below = Pillow.merge("RGB", [Pillow.fromarray(grey)] * 3)
+    drawn = Pillow.composite(tint, below, step.point(_ALPHA))
+    return np.vstack([np.asarray(drawn), _strip(columns, saliency, caption)])
 
 
 def shrunk(image: Image) -> Pixels:
@@ -97,7 +98,7 @@ def shrunk(image: Image) -> Pixels:
     rows, columns = image.pixels.shape
     scale = min(1.0, LONGEST_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    small = Pillow.fromarray(image.pixels).resize(size, Pillow.Resampling.BILINEAR, reducing_gap=2)
+    small = Pillow.fromarray(image.pixels).resize(size, Pillow.Resampling.BOX)
     scaled = np.clip(np.asarray(small, dtype=np.float32), 0.0, 1.0) * np.float32(255.0)
     return np.asarray(np.rint(scaled), dtype=np.uint8)
 
@@ -108,14 +109,11 @@ def _coloured(strength: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-# What a strength of 0 to 1, in steps, leaves of a grey value, and what it adds to each channel:
-# in parts of 256, the half of one added for rounding.
+# Of a strength of 0 to 1, in steps: how much it covers, and with which red, green and blue.
 _STEPS = 256
-_ALPHA = np.linspace(0.0, _STRONGEST_ALPHA, _STEPS, dtype=np.float32)
-_LEFT = np.rint((1.0 - _ALPHA) * 256).astype(np.uint16)
-_TINTS = np.rint(
-    _coloured(np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)).T * _ALPHA * 256 + 128
-).astype(np.uint16)
+_STRENGTHS = np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)
+_ALPHA = np.rint(_STRENGTHS * _STRONGEST_ALPHA * 255).astype(int).tolist()
+_TINTS = np.rint(_coloured(_STRENGTHS)).astype(int).T.tolist()
 
 
 def _strip(columns: int, saliency: Saliency, caption: Sequence[str]) -> Pixels:

@@ -135,8 +135,9 @@ class StrictPacs:
     """A running PACS.
 
     ``tokens`` are those that it lets in, ``None`` lets all in. ``largest_page`` caps what a search
-    gives. ``forgets`` makes it say "stored" and keep nothing; ``keeps_old`` makes it say "stored"
-    of what is there already, as some PACS do. ``before`` is called with each request.
+    gives; without ``knows_lists`` one for several UIDs finds none. ``forgets`` makes it say
+    "stored" and keep nothing; ``keeps_old``, of what is there already, as some PACS do.
+    ``before`` is called with each request.
     """
 
     def __init__(self, port: int, stopping: threading.Event) -> None:
@@ -149,6 +150,7 @@ class StrictPacs:
         self.largest_page = 200
         self.ignores_offset = False
         self.searches_instances = True
+        self.knows_lists = True
         self.single_part = False
         self.forgets = False
         self.keeps_old = False
@@ -233,9 +235,16 @@ class StrictPacs:
             if "NumberOfStudyRelatedInstances" in wanted:
                 row["00201208"] = {"vr": "IS", "Value": [len(study)]}
             row["00081190"] = {"vr": "UR", "Value": [self.retrieve_url]}
-            if _matches(each, seen.query):
+            if _matches(each, self._query(seen)):
                 rows.setdefault(each.metadata[tag]["Value"][0], row)
         return list(rows.values())
+
+    def _query(self, seen: Seen) -> dict[str, Sequence[str]]:
+        split = self.knows_lists
+        return {
+            name: value[0].split(",") if split and name.endswith("UID") else value
+            for name, value in seen.query.items()
+        }
 
     def _metadata(self, seen: Seen, named: Mapping[str, str]) -> Answer:
         if not _accepts_json(seen):
@@ -330,7 +339,7 @@ def _matches(kept: Kept, query: Mapping[str, Sequence[str]]) -> bool:
         first, to, last = query[name][0].partition("-")
         if to and not (first <= value and (not last or value <= last)):
             return False
-        if not to and value != first:
+        if not to and value not in query[name]:
             return False
     return True
 

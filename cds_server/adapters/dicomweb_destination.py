@@ -1,6 +1,8 @@
 """Delivery of DICOM results into a PACS."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import pydicom
@@ -23,6 +25,7 @@ from fhir_mappers.errors import InvalidStudy
 from fhir_mappers.report_context import ReportSet
 
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_WORTH_A_LIST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,52 @@ class _Object:
     name: str
     content: bytes
     uids: tuple[str, str, str]
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return self.uids[2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Troubles:
+    """What went wrong with which object, while the others go on."""
+
+    later: list[str] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Note what goes wrong with one object.
+
+        Raises
+        ------
+        DeliveryFailed
+            If the PACS does not answer: then the others are not tried.
+        """
+        try:
+            yield
+        except ArchiveUnreachable as error:
+            msg = f"{name}: {error}"
+            raise DeliveryFailed(msg) from error
+        except DeliveryRefused as error:
+            self.never.append(f"{name}: {error}")
+        except DeliveryFailed as error:
+            self.later.append(f"{name}: {error}")
+
+    def end(self) -> None:
+        """Say what went wrong, if anything did.
+
+        Raises
+        ------
+        DeliveryRefused
+            If the PACS will never have one of them.
+        DeliveryFailed
+            If it may have one later.
+        """
+        if self.later:
+            raise DeliveryFailed("; ".join(self.later + self.never))
+        if self.never:
+            raise DeliveryRefused("; ".join(self.never))
 
 
 class DicomWebDestination:
@@ -67,38 +116,60 @@ class DicomWebDestination:
         DeliveryFailed
             If one may be accepted later. Says which, by name, and why.
         """
-        later: list[str] = []
-        never: list[str] = []
+        troubles = _Troubles()
+        items = []
         for name, content in artefacts.dicom.items():
-            try:
-                self._place(_identified(name, content, result.study.study_instance_uid))
-            except ArchiveUnreachable as error:
-                msg = f"{name}: {error}"
-                raise DeliveryFailed(msg) from error
-            except DeliveryRefused as error:
-                never.append(f"{name}: {error}")
-            except DeliveryFailed as error:
-                later.append(f"{name}: {error}")
-        if later:
-            raise DeliveryFailed("; ".join(later + never))
-        if never:
-            raise DeliveryRefused("; ".join(never))
+            with troubles.of(name):
+                items.append(_identified(name, content, result.study.study_instance_uid))
+        sent = []
+        known = self._known(items, result)
+        for item in items:
+            with troubles.of(item.name):
+                if self._place(item, known):
+                    sent.append(item)
+        known = self._known(sent, result)
+        for item in sent:
+            with troubles.of(item.name):
+                if not known.get(item.sop_instance_uid) and not self._is_there(item):
+                    msg = "the archive says that it stored it, but does not have it"
+                    raise DeliveryFailed(msg)
+        troubles.end()
 
-    def _place(self, item: _Object) -> None:
-        """See that the PACS has one object.
+    def _known(self, items: Sequence[_Object], result: StoredResult) -> Mapping[str, bool]:
+        """Say of each object whether the PACS has it, as far as one search for all of them tells.
+
+        That it lacks one is believed where the same search finds an image of the study: then it
+        knows searches by list.
+        """
+        study = result.study
+        image = next((each for series in study.series for each in series.instances), None)
+        uids = [item.sop_instance_uid for item in items]
+        if len(uids) < _WORTH_A_LIST or image is None:
+            return {}
+        asked = [*uids, image.sop_instance_uid]
+        try:
+            found = self._service.listed_instances(study.study_instance_uid, asked)
+        except (ArchiveUnreachable, QuestionRefused):
+            return {}
+        lacks = image.sop_instance_uid in found
+        return {uid: uid in found for uid in uids if lacks or uid in found}
+
+    def _place(self, item: _Object, known: Mapping[str, bool]) -> bool:
+        """Send one object unless the PACS has it; say whether it is still to be looked for.
 
         Raises
         ------
         DeliveryRefused
-            If it never will.
+            If the PACS will never have it.
         DeliveryFailed
             If it does not, yet.
         """
-        if self._is_there(item):
+        there = known.get(item.sop_instance_uid)
+        if self._is_there(item) if there is None else there:
             self._check_ours(item)
-            return
+            return False
         answer = self._service.store(item.uids[0], item.content)
-        judged = verdict(answer.status, answer.content, item.uids[2])
+        judged = verdict(answer.status, answer.content, item.sop_instance_uid)
         if judged.fate is Fate.NEVER:
             msg = f"the archive refuses it: {judged.says}"
             raise DeliveryRefused(msg)
@@ -107,9 +178,8 @@ class DicomWebDestination:
             raise DeliveryFailed(msg)
         if judged.fate is Fate.THERE_ALREADY:
             self._check_ours(item)
-        elif not self._is_there(item):
-            msg = "the archive says that it stored it, but does not have it"
-            raise DeliveryFailed(msg)
+            return False
+        return True
 
     def _is_there(self, item: _Object) -> bool:
         """Say whether the PACS has it: by search; where it does not search, by retrieval."""

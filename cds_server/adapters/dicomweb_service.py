@@ -158,6 +158,31 @@ class DicomWebService:
         )
         return any(text(each, "00080018") == sop_instance_uid for each in found)
 
+    def listed_instances(
+        self, study_instance_uid: str, sop_instance_uids: Sequence[str]
+    ) -> frozenset[str]:
+        """Say which of some instances one search finds; a PACS may know no search by list.
+
+        Raises
+        ------
+        ArchiveUnreachable
+            If there is no good answer.
+        QuestionRefused
+            If it does not search.
+
+        References
+        ----------
+        DICOM PS3.4 C.2.2.2.2 List of UID Matching; PS3.18 8.3.4.1.
+        """
+        found = _asked(
+            lambda: self._client.search_for_instances(
+                study_instance_uid,
+                fields=["SOPInstanceUID"],
+                search_filters={"SOPInstanceUID": ",".join(sop_instance_uids)},
+            )
+        )
+        return frozenset(text(each, "00080018") for each in found) & frozenset(sop_instance_uids)
+
     def metadata(self, study_instance_uid: str) -> Sequence[Attributes]:
         """Give the DICOM JSON of each instance of a study.
 

@@ -107,6 +107,29 @@ def test_a_repeat_sends_nothing(pacs: StrictPacs) -> None:
     assert len(pacs.asked("POST")) == 5
 
 
+def test_all_objects_are_looked_for_at_once_where_the_pacs_knows_how(pacs: StrictPacs) -> None:
+    pacs.add(dicom_file(9, SOPInstanceUID=f"{STUDY_UID}.1.1"))
+    for _ in range(2):
+        destination(pacs.url).deliver(result(), artefacts(**FIVE))
+    searches = [each for each in pacs.asked("GET") if each.path.endswith("/instances")]
+    assert len(searches) == 3
+    assert len(pacs.asked("POST")) == 5
+
+
+@pytest.mark.parametrize("search", ["by list", "one by one"])
+def test_an_object_that_is_lost_among_others_is_missed(pacs: StrictPacs, search: str) -> None:
+    pacs.knows_lists = search == "by list"
+    pacs.add(dicom_file(9, SOPInstanceUID=f"{STUDY_UID}.1.1"))
+
+    def loses_the_third(seen: Seen) -> None:
+        if seen.method == "GET":
+            pacs.kept.pop(f"{SERIES_UID}.3", None)
+
+    pacs.before = loses_the_third
+    with pytest.raises(DeliveryFailed, match=r"^report\.dcm: .*does not have it$"):
+        destination(pacs.url).deliver(result(), artefacts(**FIVE))
+
+
 def test_a_result_without_objects_is_delivered(pacs: StrictPacs) -> None:
     destination(pacs.url).deliver(result(), artefacts())
     assert pacs.seen == []
@@ -409,7 +432,7 @@ def test_orthanc_tells_of_garbage_and_of_a_wrong_study(empty: Orthanc) -> None:
 
 def test_one_object_that_is_refused_does_not_keep_the_others_away(pacs: StrictPacs) -> None:
     refused = instead(stow_answer([], [item(1, 43264)]))
-    pacs.faults.extend([fine, refused])
+    pacs.faults.extend([fine, fine, refused])
     sends = destination(pacs.url)
     with pytest.raises(DeliveryRefused, match=r"^secondary-capture\.dcm: .*validation"):
         sends.deliver(result(), artefacts(**FIVE))
@@ -420,7 +443,7 @@ def test_what_may_be_accepted_later_is_tried_again_though_another_is_refused(
     pacs: StrictPacs,
 ) -> None:
     never = instead(stow_answer([], [item(1, 43264)]))
-    pacs.faults.extend([fine, never, fine, answers(409)])
+    pacs.faults.extend([fine, fine, never, fine, answers(409)])
     with pytest.raises(
         DeliveryFailed, match=r"presentation-state\.dcm.*secondary-capture\.dcm"
     ) as failed:
