@@ -77,6 +77,41 @@ class Predecessor:
     report: bytes | None
 
 
+class Verdict(StrEnum):
+    """What a radiologist said of the AI's result."""
+
+    CONFIRMED = "confirmed"
+    CORRECTED = "corrected"
+
+
+@dataclass(frozen=True, slots=True)
+class SignOff:
+    """A radiologist's word on the AI's result: what was preliminary is final, or amended.
+
+    Parameters
+    ----------
+    number
+        1, and one more each time the same result is signed again.
+    verdict
+        Whether the result stands; a corrected one says in ``statement`` what is true instead.
+    at
+        When, with an offset.
+    radiologist
+        Name of the person, as it is published.
+    identifier
+        Namespace and value of the person's identifier; the namespace may be empty.
+    statement
+        The radiologist's own words; may be empty where the result was confirmed.
+    """
+
+    number: int
+    verdict: Verdict
+    at: datetime
+    radiologist: str
+    identifier: tuple[str, str]
+    statement: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report set needs beside study and outcome; fixed once, so that bytes repeat.
@@ -101,6 +136,8 @@ class ReportContext:
         The result that this one supersedes, or ``None``.
     unread
         How many images should have been read and could not be, where others were.
+    signed
+        The latest sign-off of the result, or ``None``: the AI alone is never final.
     """
 
     result_id: str
@@ -112,6 +149,7 @@ class ReportContext:
     began: datetime | None = None
     predecessor: Predecessor | None = None
     unread: int = 0
+    signed: SignOff | None = None
 
 
 @dataclass(frozen=True, slots=True)
