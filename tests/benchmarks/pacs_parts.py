@@ -95,7 +95,10 @@ class TimedDestination:
 
 
 def overhead(studies: Sequence[SentStudy], folder: Path, progress: Progress) -> list[str]:
-    """Give the lines of the parts and their sum; the first study warms up and does not count."""
+    """Give the lines of the parts and their sum; the first study warms up and does not count.
+
+    Each study is alone in the PACS. What others add to the list of studies is a line of its own.
+    """
     with orthanc(folder) as pacs:
         read = _story(pacs, folder)
         task = progress.add_task("the parts of one study", total=len(studies))
@@ -103,9 +106,27 @@ def overhead(studies: Sequence[SentStudy], folder: Path, progress: Progress) -> 
         for study in studies:
             pacs.upload(study.files[0].read_bytes())
             found.append(read(study.study_instance_uid))
+            pacs.delete_everything()
             progress.advance(task)
         progress.remove_task(task)
-    return [_line(part, [each[part] for each in found[1:]]) for part in (*PARTS, TOTAL)]
+        others = _listing(pacs, studies)
+    lines = [_line(part, [each[part] for each in found[1:]]) for part in (*PARTS, TOTAL)]
+    return [*lines, _line(f"beside it: the list of {len(studies)} studies", others)]
+
+
+def _listing(pacs: Orthanc, studies: Sequence[SentStudy]) -> list[float]:
+    """Time the list of all the studies."""
+    for study in studies:
+        pacs.upload(study.files[0].read_bytes())
+    archive = bootstrap.archive(replace(Settings(), archive=pacs.url))
+    laps = Laps()
+    seconds = []
+    for _ in studies:
+        laps.seconds.clear()
+        with laps.of(LIST):
+            assert len(archive.arrivals()) == len(studies)
+        seconds.append(laps.seconds[LIST])
+    return seconds
 
 
 def _story(pacs: Orthanc, folder: Path) -> Callable[[str], Mapping[str, float]]:
