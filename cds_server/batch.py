@@ -12,14 +12,16 @@ from cds_server import bootstrap
 from cds_server.arrivals import Arrived
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
+from cds_server.delivery import Patience
 from cds_server.durable import running
 from cds_server.errors import AuditUnavailable
 from cds_server.imaging import FileProblem
+from cds_server.outbox import Delivery
 from cds_server.ports import StudyEntry, StudyState
-from cds_server.triage import ParkedDelivery, Triage
+from cds_server.triage import Triage
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 
-_PATIENCE_S = (0.2, 1.0)
+_PATIENCE = Patience((0.2, 1.0), strikes=2, hold_s=(0.2,), outages_count=True, turn_s=0.1)
 _POLL_S = 0.05
 _LEAST_FREE_BYTES = 256 * 1024
 
@@ -43,7 +45,7 @@ class BatchReport:
 
     studies: Sequence[StudyEntry]
     problems: Sequence[FileProblem]
-    parked: Sequence[ParkedDelivery]
+    parked: Sequence[Delivery]
 
     @property
     def complete(self) -> bool:
@@ -99,7 +101,7 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
         archive=archive,
         reader=reader,
         destinations=destinations,
-        patience_s=_PATIENCE_S,
+        patience=_PATIENCE,
     )
     with running(triage, settings.data_dir / "workflow.sqlite"):
         for parked in triage.parked():
@@ -115,7 +117,7 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
 
 def _finish(
     triage: Triage, services: Services, noticed: set[str], progress: Progress
-) -> Sequence[ParkedDelivery]:
+) -> Sequence[Delivery]:
     """Wait until every study is published or given up.
 
     Raises
@@ -129,7 +131,7 @@ def _finish(
             raise triage.audit_trouble
         parked = triage.parked()
         triage.explain_failures()
-        gave_up = {each.result_id for each in parked}
+        gave_up = {each.publication.result_id for each in parked}
         done = sum(
             entry.state is StudyState.PUBLISHED or entry.result_id in gave_up
             for entry in services.store.entries()

@@ -40,6 +40,7 @@ from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_feedback_store import SqlFeedbackStore
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
+from cds_server.adapters.sql_outbox import SqlOutbox
 from cds_server.adapters.sql_replay_guard import SqlReplayGuard
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
@@ -49,6 +50,7 @@ from cds_server.adapters.token_file import TokenFile
 from cds_server.adapters.ups_rs import UpsRs
 from cds_server.arrivals import ArrivalStore
 from cds_server.config import ArchiveAuth, Settings, is_address
+from cds_server.delivery import Courier, Patience
 from cds_server.errors import AuditUnavailable, InvalidSettings
 from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
@@ -63,10 +65,11 @@ from cds_server.oauth.smart_client import SmartClient
 from cds_server.operations import Operations
 from cds_server.operations_access import OperationsAccess
 from cds_server.outbound import Outbound
+from cds_server.outbox import Outbox
 from cds_server.ports import (
+    AnyDestination,
     AuditTrail,
     Clock,
-    Destination,
     FhirRepository,
     Reader,
     ResultStore,
@@ -74,7 +77,7 @@ from cds_server.ports import (
 from cds_server.session import SessionStore
 from cds_server.sessions import Limits, Sessions
 from cds_server.study_images import ArchiveImages
-from cds_server.triage import PATIENCE_S, Triage
+from cds_server.triage import READING_WAITS_S, Triage
 from cds_server.watch import Look, Watch
 from cds_server.web.doors import Keys
 from cds_server.workitems import Performer, Readings, Station, WorkitemSource
@@ -111,7 +114,7 @@ class Services:
         How the parts of the server are, and the gate before it.
     arrivals
         What arrived in the archive.
-    store, trail, repository, session_store
+    store, trail, outbox, repository, session_store
         The stores behind it.
     clock
         What time it is.
@@ -137,6 +140,7 @@ class Services:
     arrivals: ArrivalStore
     store: ResultStore
     trail: AuditTrail
+    outbox: Outbox
     repository: FhirRepository
     session_store: SessionStore
     clock: Clock
@@ -164,6 +168,7 @@ def services(settings: Settings) -> Services:
     engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
     store = SqlResultStore(engine, Placing(network, settings.targets))
+    outbox = SqlOutbox(engine)
     repository = SqlFhirRepository(engine)
     session_store = SqlSessionStore(engine)
     clock = SystemClock()
@@ -187,10 +192,11 @@ def services(settings: Settings) -> Services:
         pacs=_pacs(settings),
         images=_viewer_images(settings),
         operations=operations,
-        operations_access=OperationsAccess(gate, operations, arrivals),
+        operations_access=OperationsAccess(gate, operations, arrivals, outbox),
         arrivals=arrivals,
         store=store,
         trail=trail,
+        outbox=outbox,
         repository=repository,
         session_store=session_store,
         clock=clock,
@@ -487,10 +493,10 @@ def folder_archive(paths: Sequence[Path]) -> FolderArchive:
     return FolderArchive(paths)
 
 
-def destinations(services: Services) -> tuple[Destination, ...]:
+def destinations(services: Services) -> tuple[AnyDestination, ...]:
     """Build every destination that the settings name; the embedded FHIR store is always one."""
     settings = services.settings
-    built: list[Destination] = [FhirDestination(services.repository)]
+    built: list[AnyDestination] = [FhirDestination(services.repository)]
     if settings.oru_folder:
         built.append(Hl7FolderDestination(settings.oru_folder))
     if is_address(settings.result_archive):
@@ -507,22 +513,33 @@ def triage(
     *,
     archive: ImageArchive,
     reader: Reader,
-    destinations: Sequence[Destination],
-    patience_s: Sequence[float] = PATIENCE_S,
+    destinations: Sequence[AnyDestination],
+    patience: Patience | None = None,
     name: str = "radcds",
 ) -> Triage:
-    """Put the story together."""
+    """Put the story together; with a ``patience``, an archive that is away has the same."""
+    courier = Courier(
+        outbox=services.outbox,
+        store=services.store,
+        trail=services.trail,
+        destinations=destinations,
+        site=services.settings.site,
+        clock=services.clock,
+        patience=patience or Patience(strikes=services.settings.delivery_attempts),
+        note=services.operations.note,
+    )
     return Triage(
         archive=archive,
         decoder=decoder(services.settings),
         reader=reader,
         store=services.store,
         trail=services.trail,
-        destinations=destinations,
+        outbox=services.outbox,
+        courier=courier,
         site=services.settings.site,
         clock=services.clock,
         software_version=version("radcds"),
-        patience_s=patience_s,
+        reading_waits_s=patience.waits_s if patience else READING_WAITS_S,
         shadow=services.settings.shadow,
         back_into_archive=DicomWebDestination.name
         if is_address(services.settings.archive)

@@ -87,7 +87,8 @@ def read(
         for problem in report.problems:
             _say(f"{problem.path}: {problem.what}. {problem.remedy}")
         for parked in report.parked:
-            _say(f"delivery to {parked.destination} of {parked.result_id} given up: {parked.why}")
+            what = parked.publication.result_id
+            _say(f"delivery to {parked.destination} of {what} given up: {parked.says}")
         if not report.complete:
             raise typer.Exit(_INCOMPLETE)
 

@@ -95,6 +95,9 @@ class Settings:
         None, "Folder that gets one subfolder of artefacts per study; none by default"
     )
     oru_folder: Path | None = _setting(None, "Folder that gets each ORU message as a file")
+    delivery_attempts: int = _setting(
+        30, "Failures of its own after which a delivery is parked; an outage counts as none"
+    )
     result_archive: str = _setting(
         "",
         "What gets the DICOM result objects: the `https://` address of a PACS, or a folder that a "
@@ -252,6 +255,7 @@ class Settings:
             "decoder_memory_mb",
             "decoder_timeout_s",
             "poll_interval_s",
+            "delivery_attempts",
             "threads",
             "web_workers",
             "session_idle_min",

@@ -2,23 +2,24 @@
 
 import fcntl
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from dbos import DBOS, DBOSConfig
 from sqlalchemy import Engine, create_engine, event
 
-from cds_server.errors import AlreadyRunning
+from cds_server.errors import AlreadyRunning, AuditUnavailable
 from cds_server.triage import READ_QUEUE, Triage, delivery_queue
 
 # Workflows in flight are finished by this version of the story, whatever release wrote them.
 _WORKFLOW_VERSION = "1"
 
-# More than the processor needs: what waits for a receiver, in the order of its patient, must not
-# hold up the others.
+# More than the processor needs: some of them wait for the archive.
 _READ_AT_ONCE = 4
-_DELIVERED_AT_ONCE = 64
+_STEER_EVERY_S = 0.05
 
 
 @contextmanager
@@ -62,14 +63,43 @@ def running(triage: Triage, database: Path, *, poll_interval_s: float = 0.1) -> 
             for name in triage.destination_names:
                 DBOS.register_queue(
                     delivery_queue(name),
-                    worker_concurrency=_DELIVERED_AT_ONCE,
+                    worker_concurrency=0,
                     partition_concurrency=1,
                     polling_interval_sec=poll_interval_s,
                 )
-            yield
+            with _steered(triage):
+                yield
         finally:
             DBOS.destroy()
             engine.dispose()
+
+
+@contextmanager
+def _steered(triage: Triage) -> Iterator[None]:
+    """Queue what waits, and give each queue of deliveries its places, until the block ends."""
+    stop = threading.Event()
+    steering = threading.Thread(target=_steer, args=(triage, stop), daemon=True)
+    steering.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        steering.join()
+
+
+def _steer(triage: Triage, stop: threading.Event) -> None:
+    given: dict[str, int] = {}
+    while not stop.wait(_STEER_EVERY_S):
+        try:
+            triage.send_waiting()
+            for name, places in triage.places().items():
+                if given.get(name) != places:
+                    queue = DBOS.retrieve_queue(delivery_queue(name))
+                    if queue is not None:
+                        queue.set_worker_concurrency(places)
+                        given[name] = places
+        except AuditUnavailable as error:
+            structlog.get_logger("radcds.worker").error("deliveries wait", error=str(error))
 
 
 def _engine(database: Path) -> Engine:

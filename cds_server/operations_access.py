@@ -1,14 +1,19 @@
-"""What operators may see of the server: its parts, what waits, what does not arrive. Audited."""
+"""What operators may see and do: its parts, what waits, what does not arrive. All of it audited."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cds_server.arrivals import ArrivalStore
+from cds_server.errors import ResultNotFound
 from cds_server.gate import Gate
 from cds_server.operations import Component, Operations
-from cds_server.ports import DeliveryTrouble
+from cds_server.outbox import Backlog, Delivery, DeliveryState, Outbox, Pause
+from cds_server.permissions import Permission
 from cds_server.viewer import Viewer
+from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
+
+_MOST_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +30,25 @@ class Snapshot:
         How many studies are due to be looked at, and were not.
     oldest
         Since when the longest of them is due, or ``None``.
+    backlogs
+        What waits for each destination that ever had a delivery.
+    paused
+        Each destination to which nothing is sent because a person said so.
     troubles
-        Every delivery whose latest attempt failed.
+        The deliveries whose latest attempt failed, those given up first; at most 200.
     """
 
     at: datetime
     components: Sequence[Component]
     waiting: int
     oldest: datetime | None
-    troubles: Sequence[DeliveryTrouble]
+    backlogs: Mapping[str, Backlog]
+    paused: Mapping[str, Pause]
+    troubles: Sequence[Delivery]
 
 
 class OperationsAccess:
-    """Shows operators the server.
+    """Shows operators the server, and does what they ask.
 
     Parameters
     ----------
@@ -47,12 +58,17 @@ class OperationsAccess:
         How the parts are.
     arrivals
         What waits.
+    outbox
+        What is to go where.
     """
 
-    def __init__(self, gate: Gate, operations: Operations, arrivals: ArrivalStore) -> None:
+    def __init__(
+        self, gate: Gate, operations: Operations, arrivals: ArrivalStore, outbox: Outbox
+    ) -> None:
         self._gate = gate
         self._operations = operations
         self._arrivals = arrivals
+        self._outbox = outbox
 
     def look(self, viewer: Viewer) -> Snapshot:
         """Look at the server; the look is recorded first."""
@@ -64,5 +80,82 @@ class OperationsAccess:
             self._operations.components(),
             waiting,
             oldest,
-            self._gate.stores.results.troubles(),
+            self._outbox.backlogs(),
+            self._outbox.paused(),
+            self._outbox.troubled(limit=_MOST_SHOWN),
         )
+
+    def message(self, publication_id: str, destination: str, viewer: Viewer) -> bytes:
+        """Give the message that was composed for a delivery; the look is recorded first.
+
+        Raises
+        ------
+        ResultNotFound
+            If none was.
+        """
+        self._gate.check_role(viewer, Permission.READ_MESSAGE, "message")
+        delivery = self._outbox.delivery(publication_id, destination)
+        entry = self._gate.stores.results.entry(delivery.publication.result_id)
+        leaf = self._gate.view_leaf(entry, viewer, f"message to {destination}", emergency=False)
+        self._gate.record([leaf])
+        found = self._outbox.message(publication_id, destination)
+        if found is None:
+            msg = "no message was composed for this delivery yet"
+            raise ResultNotFound(msg)
+        return found
+
+    def retry(self, publication_id: str, destination: str, viewer: Viewer) -> bool:
+        """Let a delivery be tried again, with the same bytes; ``False`` if it waits already."""
+        self._gate.check_role(viewer, Permission.OPERATE, "retry")
+        delivery = self._outbox.delivery(publication_id, destination)
+        leaf = self._leaf(viewer, "retry", destination, delivery)
+        return self._outbox.again(publication_id, destination, audit_events=[leaf])
+
+    def retry_all(self, destination: str, viewer: Viewer) -> int:
+        """Let every delivery to a destination that was given up be tried again; say how many."""
+        self._gate.check_role(viewer, Permission.OPERATE, "retry")
+        parked = self._outbox.deliveries(
+            destination=destination, states=frozenset({DeliveryState.PARKED})
+        )
+        return sum(self.retry(each.publication_id, destination, viewer) for each in parked)
+
+    def pause(self, destination: str, viewer: Viewer) -> bool:
+        """Send nothing to a destination until resumed; ``False`` if that is so already."""
+        self._gate.check_role(viewer, Permission.OPERATE, "pause")
+        self._check_known(destination)
+        leaf = self._leaf(viewer, "pause", destination)
+        pause = Pause(viewer.user, self._gate.now())
+        return self._outbox.pause(destination, pause, audit_events=[leaf])
+
+    def resume(self, destination: str, viewer: Viewer) -> bool:
+        """Send to a destination again; ``False`` if that was so."""
+        self._gate.check_role(viewer, Permission.OPERATE, "resume")
+        leaf = self._leaf(viewer, "resume", destination)
+        return self._outbox.resume(destination, audit_events=[leaf])
+
+    def _check_known(self, destination: str) -> None:
+        """See that there is such a destination.
+
+        Raises
+        ------
+        ResultNotFound
+            If nothing was ever to go there.
+        """
+        if destination not in self._outbox.backlogs():
+            msg = "there is no such destination"
+            raise ResultNotFound(msg)
+
+    def _leaf(
+        self, viewer: Viewer, action: str, destination: str, delivery: Delivery | None = None
+    ) -> bytes:
+        fact = AuditFact(
+            kind=AuditKind.OPERATION,
+            recorded=self._gate.now(),
+            user=viewer.user,
+            address=viewer.address,
+            client=viewer.client,
+            study_instance_uid=delivery.publication.study_instance_uid if delivery else None,
+            result_id=delivery.publication.result_id if delivery else None,
+            detail={"action": action, "destination": destination},
+        )
+        return audit_event(fact, self._gate.site)

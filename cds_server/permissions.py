@@ -23,6 +23,8 @@ class Permission(StrEnum):
     READ_FHIR = "fhir:read"
     CALL_CDS = "cds:call"
     READ_OPERATIONS = "operations:read"
+    OPERATE = "operations:act"
+    READ_MESSAGE = "message:read"
     END_SESSION = "session:end"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ai_engine.image import Image
 from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Priority, Reason
@@ -138,29 +138,6 @@ class StudyEntry:
         return _WORKLIST_ORDER.index(None if isinstance(outcome, NotAnalysed) else outcome.priority)
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryTrouble:
-    """A delivery that does not arrive.
-
-    Parameters
-    ----------
-    result_id, destination
-        What is to go where.
-    says
-        Why not, in words without patient data.
-    since
-        Time of the latest attempt.
-    parked
-        Whether it was given up until a person looks at it.
-    """
-
-    result_id: str
-    destination: str
-    says: str
-    since: datetime
-    parked: bool = False
-
-
 class ResultStore(Protocol):
     """Durable record of studies and results. Every write carries its audit events with it."""
 
@@ -175,10 +152,12 @@ class ResultStore(Protocol):
         *,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
+        order_key: str = "",
     ) -> None:
         """Store result, artefacts, audit leaves and one pending delivery per destination.
 
-        All in one transaction. A repeat with the same ``result_id`` changes nothing: the first
+        All in one transaction. Deliveries of the same ``order_key`` go in order; without one, the
+        result has its own. A repeat with the same ``result_id`` changes nothing: the first
         result stands, and no second leaf is written.
 
         Raises
@@ -190,18 +169,6 @@ class ResultStore(Protocol):
 
     def progress(self, result_id: str, state: StudyState) -> None:
         """Note that a study is being fetched or analysed; no more than a word for whoever waits."""
-        ...
-
-    def mark_delivered(self, result_id: str, destination: str) -> None:
-        """Note that a destination acknowledged; the study is published once all of them have."""
-        ...
-
-    def note_trouble(self, trouble: DeliveryTrouble) -> None:
-        """Note that an attempt failed; what is delivered later is in trouble no more."""
-        ...
-
-    def troubles(self) -> Sequence[DeliveryTrouble]:
-        """Give every delivery whose latest attempt failed: those given up first, then by age."""
         ...
 
     def entry(self, result_id: str) -> StudyEntry:
@@ -401,6 +368,11 @@ class Destination(Protocol):
         """Short name, such as ``fhir`` or ``folder``: names the queue and the log line."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """How many results may be handed over at once."""
+        ...
+
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
         """Hand over the result.
 
@@ -408,17 +380,30 @@ class Destination(Protocol):
         ------
         DeliveryRefused
             If it will never be accepted.
+        DestinationUnavailable
+            If the receiver is away: nothing else would arrive either.
         DeliveryFailed
             If it may be accepted later.
         """
         ...
 
 
-class ReportFeed(Destination, Protocol):
+@runtime_checkable
+class ReportFeed(Protocol):
     """A destination that gets one message a result: composed once, kept, and sent as those bytes.
 
     What is sent again is sent byte for byte as before, so that a receiver can tell a repeat.
     """
+
+    @property
+    def name(self) -> str:
+        """Short name, as of any destination."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many messages may be under way at once."""
+        ...
 
     def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
         """Give the message, checked; asked once a result, before its first attempt.
@@ -445,6 +430,9 @@ class ReportFeed(Destination, Protocol):
             If this message may be accepted later: HL7 ``AE`` and ``CE``.
         """
         ...
+
+
+AnyDestination = Destination | ReportFeed
 
 
 class Reader(Protocol):

@@ -58,7 +58,11 @@ def batch_as_json(report: BatchReport, out: Path) -> dict[str, object]:
             for problem in report.problems
         ],
         "parked": [
-            {"result_id": each.result_id, "destination": each.destination, "why": each.why}
+            {
+                "result_id": each.publication.result_id,
+                "destination": each.destination,
+                "why": each.says,
+            }
             for each in report.parked
         ],
     }

@@ -14,9 +14,9 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
@@ -24,35 +24,32 @@ from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 from ai_engine.result import NotAnalysed, Reason
 from cds_server.analysis_leaf import analysis_leaf
 from cds_server.arrivals import Arrived
+from cds_server.delivery import Courier
 from cds_server.errors import (
     ArchiveUnreachable,
     AuditUnavailable,
-    DeliveryFailed,
-    DeliveryRefused,
 )
 from cds_server.imaging import Decoder, ImageArchive
+from cds_server.outbox import Delivery, DeliveryState, Outbox
 from cds_server.ports import (
     AuditTrail,
     Clock,
-    DeliveryTrouble,
-    Destination,
     Reader,
     ResultStore,
     StoredResult,
     StudyEntry,
-    StudyState,
 )
 from cds_server.reading import Reading, StudyReader
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import result_id
-from fhir_mappers.report_context import DisplayMode, Predecessor, ReportContext, ReportSet, Site
+from fhir_mappers.report_context import Predecessor, ReportContext, Site
 from fhir_mappers.report_set import report_set
 
 READ_QUEUE = "read"
-PATIENCE_S = (1.0, 2.0, 5.0, 15.0, 30.0, *([60.0] * 5), *([300.0] * 286))
-"""With a destination, about a day: quick at first, then every five minutes."""
-_READING_PATIENCE_S, _READING_WAIT_S = 1283.0, 60.0
+READING_WAITS_S = (1.0, 2.0, 5.0, 15.0, *([60.0] * 21))
+"""Waits for an archive that is away: about twenty minutes in all, for the watch asks again."""
+_AUDIT_AGAIN_S = 5.0
 _SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=0.5), timedelta(minutes=1)
 
 _ACTOR = "radcds"
@@ -66,12 +63,19 @@ def delivery_queue(destination: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedDelivery:
-    """A delivery that was given up until a person looks at it."""
+class _Attempt:
+    """One attempt to deliver: what, where to, in order with what, and which of how many."""
 
-    result_id: str
+    publication_id: str
     destination: str
-    why: str
+    order_key: str
+    turn: int = 1
+    number: int = 0
+
+    @property
+    def workflow_id(self) -> str:
+        what = f"{self.publication_id}-{self.turn}-{self.number}"
+        return f"deliver-{self.destination}-{what}"
 
 
 @DBOS.dbos_class("Triage")
@@ -90,16 +94,16 @@ class Triage(DBOSConfiguredInstance):
         Where results are kept.
     trail
         The audit trail; nothing is fetched or handed over unless it has recorded it.
-    destinations
-        Everyone who gets the result.
+    outbox, courier
+        What is to go where, and who takes it there.
     site
         Whose server this is.
     clock
         Gives the time of each event.
     software_version
         Version of radcds, for what is published.
-    patience_s
-        Waits in seconds between attempts at an archive or destination that does not answer.
+    reading_waits_s
+        Seconds before the second, third… attempt at an archive that does not answer.
     shadow
         Whether results are recorded and sent to nobody.
     back_into_archive
@@ -116,11 +120,12 @@ class Triage(DBOSConfiguredInstance):
         reader: Reader,
         store: ResultStore,
         trail: AuditTrail,
-        destinations: Sequence[Destination],
+        outbox: Outbox,
+        courier: Courier,
         site: Site,
         clock: Clock,
         software_version: str,
-        patience_s: Sequence[float] = PATIENCE_S,
+        reading_waits_s: Sequence[float] = READING_WAITS_S,
         shadow: bool = False,
         back_into_archive: str = "",
         name: str = "radcds",
@@ -130,14 +135,15 @@ class Triage(DBOSConfiguredInstance):
         self._reader = reader
         self._store = store
         self._trail = trail
-        known = () if shadow else destinations
-        self._destinations = {destination.name: destination for destination in known}
+        self._outbox = outbox
+        self._courier = courier
+        self._destinations = () if shadow else tuple(courier.destinations)
         self._shadow = shadow
         self._back_into_archive = back_into_archive
         self._site = site
         self._clock = clock
         self._software_version = software_version
-        self._patience_s = tuple(patience_s)
+        self._reading_waits_s = tuple(reading_waits_s)
         self._audit_trouble: AuditUnavailable | None = None
 
     @property
@@ -148,7 +154,7 @@ class Triage(DBOSConfiguredInstance):
     @property
     def destination_names(self) -> Sequence[str]:
         """Everyone who gets the result, by name."""
-        return tuple(self._destinations)
+        return self._destinations
 
     # ── 1. A study is noticed ────────────────────────────────────────────────────────────────────
 
@@ -248,26 +254,17 @@ class Triage(DBOSConfiguredInstance):
         try:
             order_key = self._read_and_store(identifier)
         except (ArchiveUnreachable, AuditUnavailable):
-            waits_s = tuple(_while_reading(self._patience_s))
-            if attempt >= len(waits_s):
+            if attempt >= len(self._reading_waits_s):
                 raise
             with (
                 SetWorkflowID(f"read-{identifier}-{attempt + 1}"),
-                SetEnqueueOptions(delay_seconds=waits_s[attempt]),
+                SetEnqueueOptions(delay_seconds=self._reading_waits_s[attempt]),
             ):
                 DBOS.enqueue_workflow(READ_QUEUE, self.read_study, identifier, attempt + 1)
             return
         if order_key:
-            self._queue_deliveries(identifier, order_key)
-
-    def _queue_deliveries(self, identifier: str, order_key: str) -> None:
-        """Queue one delivery per destination, in order among those of the same key."""
-        for name in self._destinations:
-            with (
-                SetWorkflowID(f"deliver-{name}-{identifier}"),
-                SetEnqueueOptions(queue_partition_key=order_key),
-            ):
-                DBOS.enqueue_workflow(delivery_queue(name), self.deliver_result, identifier, name)
+            for name in self._destinations:
+                self._queue_delivery(_Attempt(identifier, name, order_key))
 
     @DBOS.step()
     def _read_and_store(self, identifier: str) -> str:
@@ -288,9 +285,15 @@ class Triage(DBOSConfiguredInstance):
                     entry.study_instance_uid, lambda state: self._store.progress(identifier, state)
                 )
                 result = self._publishable(identifier, reading, began)
+        return self._order_key(result)
+
+    def _order_key(self, result: StoredResult) -> str:
+        """Give what the results of one accession number share, and no others."""
         accession_number = result.study.accession_number
         ordered_by = (
-            f"{self._site.accession_issuer}|{accession_number}" if accession_number else identifier
+            f"{self._site.accession_issuer}|{accession_number}"
+            if accession_number
+            else result.study.study_instance_uid
         )
         return str(uuid.uuid5(uuid.UUID(int=0), ordered_by))
 
@@ -337,7 +340,8 @@ class Triage(DBOSConfiguredInstance):
             result,
             artefacts,
             audit_events=[leaf],
-            destinations=tuple(self._destinations),
+            destinations=self._destinations,
+            order_key=self._order_key(result),
         )
         return result
 
@@ -360,87 +364,60 @@ class Triage(DBOSConfiguredInstance):
     # ── 3. It is delivered to each destination ───────────────────────────────────────────────────
 
     @DBOS.workflow()
-    def deliver_result(self, identifier: str, destination: str) -> None:
-        """Hand the result of one study to one destination.
+    def deliver_result(
+        self,
+        publication_id: str,
+        destination: str,
+        order_key: str = "",
+        turn: int = 1,
+        attempt: int = 0,
+    ) -> None:
+        """Try to hand a publication to one destination; the next attempt, if any, is queued.
 
-        Raises
-        ------
-        DeliveryFailed
-            If the destination did not accept within the server's patience, or never will.
+        So what waits holds no place in which others could be delivered.
         """
-        self._patiently(self._patience_s, self._deliver, identifier, destination)
-
-    def _patiently(
-        self, patience_s: Iterable[float], step: Callable[..., str], *arguments: str
-    ) -> str:
-        """Run a step; while it may still work, run it again after each wait.
-
-        Raises
-        ------
-        DeliveryRefused
-            At once: no wait will change it.
-        """
-        for wait_s in patience_s:
-            try:
-                return step(*arguments)
-            except DeliveryRefused:
-                raise
-            except (ArchiveUnreachable, AuditUnavailable, DeliveryFailed):
-                DBOS.sleep(wait_s)
-        return step(*arguments)
+        wait_s = self._deliver(publication_id, destination, turn)
+        if wait_s is not None:
+            again = _Attempt(publication_id, destination, order_key, turn, attempt + 1)
+            self._queue_delivery(again, wait_s)
 
     @DBOS.step()
-    def _deliver(self, identifier: str, destination: str) -> str:
-        """Audit the disclosure, hand over the stored bytes, note the acknowledgement.
+    def _deliver(self, publication_id: str, destination: str, turn: int) -> float | None:
+        """Make one attempt; give the seconds after which to make another, if there is to be one."""
+        try:
+            return self._courier.attempt(publication_id, destination, turn)
+        except AuditUnavailable as error:
+            self._audit_trouble = error
+            return _AUDIT_AGAIN_S
 
-        Raises
-        ------
-        DeliveryRefused
-            If there is no stored result to deliver.
-        DeliveryFailed
-            If the destination did not accept it; that is noted.
-        """
-        entry = self._store.entry(identifier)
-        if entry.result is None:
-            msg = f"result {identifier} is queued for delivery but not stored"
-            raise DeliveryRefused(msg)
-        with self._noting_audit_trouble():
-            self._record(
-                AuditKind.DELIVER, identifier, entry.study_instance_uid, destination=destination
+    def _queue_delivery(self, attempt: "_Attempt", wait_s: float = 0.0) -> None:
+        """Queue an attempt; deliveries of the same order key are never under way at once."""
+        with (
+            SetWorkflowID(attempt.workflow_id),
+            SetEnqueueOptions(
+                queue_partition_key=attempt.order_key or attempt.publication_id,
+                delay_seconds=wait_s or None,
+            ),
+        ):
+            DBOS.enqueue_workflow(
+                delivery_queue(attempt.destination), self.deliver_result, *astuple(attempt)
             )
-            try:
-                artefacts = self._store.artefacts(identifier)
-                self._check_may_leave(artefacts)
-                self._destinations[destination].deliver(entry.result, artefacts)
-            except DeliveryFailed as error:
-                self._note_trouble(entry, destination, str(error))
-                raise
-            self._store.mark_delivered(identifier, destination)
-        return destination
 
-    def _check_may_leave(self, artefacts: ReportSet) -> None:
-        """Let no location leave a site that has become ``triage_only`` since it was drawn.
+    def send_waiting(self) -> int:
+        """Queue every delivery that waits and is in no queue yet, and say how many."""
+        waiting = [
+            each for each in self._outbox.unqueued() if each.destination in self._destinations
+        ]
+        for each in waiting:
+            key = each.publication.order_key
+            self._queue_delivery(_Attempt(each.publication_id, each.destination, key, each.turn))
+        if waiting:
+            self._outbox.queued(waiting)
+        return len(waiting)
 
-        Raises
-        ------
-        DeliveryRefused
-            If there is one.
-        """
-        if self._site.display_mode is DisplayMode.TRIAGE_ONLY and artefacts.overlay_png:
-            msg = "it was made while this site showed overlays, and the site is triage only now"
-            raise DeliveryRefused(msg)
-
-    def _note_trouble(self, entry: StudyEntry, destination: str, says: str) -> None:
-        """Keep that an attempt failed where operators and auditors see it."""
-        now = self._clock.now()
-        self._store.note_trouble(DeliveryTrouble(entry.result_id, destination, says, now))
-        self._record(
-            AuditKind.DELIVER,
-            entry.result_id,
-            entry.study_instance_uid,
-            destination=destination,
-            failure=says,
-        )
+    def places(self) -> Mapping[str, int]:
+        """Say how many deliveries to each destination may be under way now."""
+        return self._courier.places()
 
     @contextmanager
     def _noting_audit_trouble(self) -> Iterator[None]:
@@ -499,8 +476,6 @@ class Triage(DBOSConfiguredInstance):
             identifier = workflow.workflow_id.removeprefix("read-")[:_ID_LENGTH]
             entry = self._store.entry(identifier)
             if entry.result is not None:
-                if entry.state is not StudyState.PUBLISHED:
-                    self._queue_deliveries(identifier, identifier)
                 continue
             if not self._is_of_this_model(entry):
                 continue
@@ -513,37 +488,31 @@ class Triage(DBOSConfiguredInstance):
             )
             unknown = unidentified_study(entry.study_instance_uid)
             self._publishable(identifier, Reading(unknown, failed), self._clock.now())
-            self._queue_deliveries(identifier, identifier)
             explained.append(identifier)
         return explained
 
-    def note_parked(self) -> Sequence[ParkedDelivery]:
-        """Keep which deliveries were given up, for whoever operates the server."""
-        parked = self.parked()
-        known = {(t.result_id, t.destination) for t in self._store.troubles() if t.parked}
-        for each in parked:
-            if (each.result_id, each.destination) not in known:
-                self._store.note_trouble(
-                    DeliveryTrouble(
-                        each.result_id, each.destination, each.why, self._clock.now(), parked=True
-                    )
-                )
-        return parked
+    def explain_lost_deliveries(self) -> Sequence[Delivery]:
+        """Park each delivery whose workflow broke: it waits for nobody but a person."""
+        broken = []
+        for workflow in DBOS.list_workflows(status=_GAVE_UP, workflow_id_prefix="deliver-"):
+            given = workflow.input["args"] if workflow.input else ()
+            publication_id, destination, _, turn = (*given, "", 1)[:4]
+            delivery = self._outbox.delivery(publication_id, destination)
+            if delivery.state is DeliveryState.WAITING and delivery.turn == turn:
+                says = f"radcds could not deliver it ({type(workflow.error).__name__})"
+                state, now = DeliveryState.PARKED, self._clock.now()
+                self._outbox.settle(publication_id, destination, state, says=says, at=now)
+                broken.append(delivery)
+        return broken
 
-    def parked(self) -> Sequence[ParkedDelivery]:
-        """List the deliveries that were given up; each waits for ``retry``."""
-        return [
-            ParkedDelivery(identifier, name, str(workflow.error))
-            for name in self._destinations
-            for workflow in DBOS.list_workflows(
-                status=_GAVE_UP, workflow_id_prefix=f"deliver-{name}-"
-            )
-            for identifier in [workflow.workflow_id.removeprefix(f"deliver-{name}-")]
-        ]
+    def parked(self) -> Sequence[Delivery]:
+        """List the deliveries that were given up; each waits for a person."""
+        return self._outbox.deliveries(states=frozenset({DeliveryState.PARKED}))
 
-    def retry(self, parked: ParkedDelivery) -> None:
+    def retry(self, parked: Delivery) -> None:
         """Try a parked delivery again, with the same bytes."""
-        DBOS.rewind_workflow(f"deliver-{parked.destination}-{parked.result_id}")
+        if self._outbox.again(parked.publication_id, parked.destination, audit_events=()):
+            self.send_waiting()
 
 
 def _was_followed(read: StoredResult) -> bool:
@@ -554,12 +523,3 @@ def _was_followed(read: StoredResult) -> bool:
 def _was_given_up(read: StoredResult) -> bool:
     outcome = read.outcome
     return isinstance(outcome, NotAnalysed) and outcome.reason is Reason.PROCESSING_FAILED
-
-
-def _while_reading(patience_s: Sequence[float]) -> Iterator[float]:
-    """Give the waits for an archive: no longer than a minute each, for about twenty in all."""
-    waited_s = 0.0
-    for wait_s in patience_s:
-        if waited_s < _READING_PATIENCE_S:
-            waited_s += min(wait_s, _READING_WAIT_S)
-            yield min(wait_s, _READING_WAIT_S)

@@ -69,7 +69,8 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
                     services.operations.beat(WORKER)
                     for result_id in triage.explain_failures(look_again):
                         log.error("processing given up", result_id=result_id)
-                    triage.note_parked()
+                    for lost in triage.explain_lost_deliveries():
+                        log.error("delivery given up", result_id=lost.publication.result_id)
                     told = _tell_problems(archive.problems, told, services, log)
                     told_work = _perform(performer, told_work, services, log)
                     watch.ask()

@@ -9,6 +9,7 @@ from cds_server.web.doors import Door, Route
 
 _SESSION, _CDS, _BEARER, _OPEN = Door.SESSION, Door.CDS, Door.BEARER, Door.OPEN
 _STUDY = "/app/<handle>/studies/<uuid:result_id>"
+_OPERATIONS = "/app/<handle>/operations"
 
 ROUTES = (
     # Nothing of a patient
@@ -43,7 +44,16 @@ ROUTES = (
     Route("GET", f"{_STUDY}/artefacts/<name>", _SESSION, Permission.READ_STUDY, "read"),
     Route("POST", f"{_STUDY}/verdict", _SESSION, Permission.WRITE_VERDICT, "create"),
     Route("POST", f"{_STUDY}/break-glass", _SESSION, Permission.BREAK_GLASS, "110127"),
-    Route("GET", "/app/<handle>/operations", _SESSION, Permission.READ_OPERATIONS, "search"),
+    Route("GET", _OPERATIONS, _SESSION, Permission.READ_OPERATIONS, "search"),
+    Route("POST", f"{_OPERATIONS}/deliveries", _SESSION, Permission.OPERATE, "component"),
+    Route("POST", f"{_OPERATIONS}/destinations", _SESSION, Permission.OPERATE, "component"),
+    Route(
+        "GET",
+        f"{_OPERATIONS}/messages/<uuid:publication_id>/<destination>",
+        _SESSION,
+        Permission.READ_MESSAGE,
+        "read",
+    ),
     # CDS Hooks
     Route("GET", "/cds-services", _CDS, Permission.CALL_CDS),
     Route("POST", "/cds-services/<service_id>", _CDS, Permission.CALL_CDS, "search"),

@@ -17,6 +17,7 @@ from studies import STUDY_UID, chest_instance
 
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
+from cds_server.adapters.sql_outbox import SqlOutbox
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.ports import StudyState
@@ -46,6 +47,7 @@ class Watcher:
         engine = open_engine(data / "radcds.sqlite")
         self.results = SqlResultStore(engine)
         self.components = SqlComponentStore(engine)
+        self.outbox = SqlOutbox(engine)
         self.trail = SqlAuditTrail(engine)
 
     def published(self) -> int:

@@ -221,7 +221,9 @@ class Serving:
                 sign_in(ways),
                 pages(shown),
                 operations(
-                    OperationsAccess(self.access.gate, self.operations, self.arrivals),
+                    OperationsAccess(
+                        self.access.gate, self.operations, self.arrivals, self.store.outbox
+                    ),
                     shown.around,
                 ),
             ],

@@ -17,6 +17,7 @@ class DicomFolderDestination:
     """
 
     name = "dicom"
+    at_once = 4
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

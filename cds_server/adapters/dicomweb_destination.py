@@ -100,6 +100,7 @@ class DicomWebDestination:
     """
 
     name = "pacs"
+    at_once = 8
 
     def __init__(self, service: DicomWebService) -> None:
         self._service = service

@@ -14,6 +14,7 @@ class FhirDestination:
     """
 
     name = "fhir"
+    at_once = 4
 
     def __init__(self, repository: FhirRepository) -> None:
         self._repository = repository

@@ -24,6 +24,7 @@ class FolderDestination:
     """
 
     name = "folder"
+    at_once = 4
 
     def __init__(self, root: Path, trail: AuditTrail) -> None:
         self._root = root

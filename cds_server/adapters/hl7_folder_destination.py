@@ -18,6 +18,7 @@ class Hl7FolderDestination:
     """
 
     name = "hl7"
+    at_once = 4
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

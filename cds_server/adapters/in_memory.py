@@ -12,10 +12,12 @@ from datetime import datetime
 import pydicom
 from pydicom.dataset import Dataset
 
+from cds_server.adapters.in_memory_outbox import InMemoryOutbox
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
 from cds_server.feedback import CardFeedback, IssuedCard, Verdict
 from cds_server.imaging import Arrival, FileProblem
-from cds_server.ports import DeliveryTrouble, StoredResult, StudyEntry, StudyState
+from cds_server.outbox import DeliveryState, Publication
+from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.session import LAUNCH_LASTS, PendingLaunch, Session
 from cds_server.worklist import Placing, WorklistPage, WorklistQuery, in_order
 from fhir_mappers.report_context import ReportSet
@@ -121,7 +123,11 @@ class InMemoryResultStore:
     lines: dict[str, StudyEntry] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sets: dict[str, ReportSet] = field(default_factory=dict)
-    in_trouble: dict[tuple[str, str], DeliveryTrouble] = field(default_factory=dict)
+    outbox: InMemoryOutbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with an empty outbox."""
+        self.outbox = InMemoryOutbox(self.trail)
 
     def notice(self, result_id: str, study_instance_uid: str, noticed_at: datetime) -> bool:
         """Remember a study."""
@@ -147,6 +153,7 @@ class InMemoryResultStore:
         *,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
+        order_key: str = "",
     ) -> None:
         """Store a result, unless there is one."""
         if stored.result_id in self.sets:
@@ -158,32 +165,39 @@ class InMemoryResultStore:
         self.lines[stored.result_id] = replace(
             self.lines[stored.result_id],
             result=stored,
-            state=StudyState.READ if destinations else StudyState.PUBLISHED,
-            delivered=dict.fromkeys(destinations, False),
+            state=StudyState.READ,
             due=self.placing.due(self.lines[stored.result_id].noticed_at, stored),
             centre=self.placing.centre(stored),
         )
+        publication = Publication(
+            stored.result_id,
+            stored.result_id,
+            stored.study.study_instance_uid,
+            order_key or stored.result_id,
+            stored.stored_at,
+        )
+        self.outbox.add(publication, destinations)
 
     def progress(self, result_id: str, state: StudyState) -> None:
         """Note how far a study is."""
         if self.lines[result_id].result is None:
             self.lines[result_id] = replace(self.lines[result_id], state=state)
 
-    def mark_delivered(self, result_id: str, destination: str) -> None:
-        """Note an acknowledgement."""
+    def _lines(self) -> list[StudyEntry]:
+        return [self._line(result_id) for result_id in self.lines]
+
+    def _line(self, result_id: str) -> StudyEntry:
+        """Give one line with what was delivered of it."""
         line = self.lines[result_id]
-        delivered = {**line.delivered, destination: True}
-        state = StudyState.PUBLISHED if all(delivered.values()) else StudyState.READ
-        self.lines[result_id] = replace(line, delivered=delivered, state=state)
-        self.in_trouble.pop((result_id, destination), None)
-
-    def note_trouble(self, trouble: DeliveryTrouble) -> None:
-        """Note that an attempt failed."""
-        self.in_trouble[trouble.result_id, trouble.destination] = trouble
-
-    def troubles(self) -> Sequence[DeliveryTrouble]:
-        """Give every delivery whose latest attempt failed."""
-        return sorted(self.in_trouble.values(), key=lambda each: (not each.parked, each.since))
+        arrived = {DeliveryState.DELIVERED, DeliveryState.SUPERSEDED}
+        delivered = {
+            each.destination: each.state in arrived
+            for each in sorted(self.outbox.kept.values(), key=lambda each: each.sequence)
+            if each.publication_id == result_id
+        }
+        published = line.result is not None and all(delivered.values())
+        state = StudyState.PUBLISHED if published else line.state
+        return replace(line, delivered=delivered, state=state)
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give one line.
@@ -196,7 +210,7 @@ class InMemoryResultStore:
         if result_id not in self.lines:
             msg = "no study is known under this identifier"
             raise ResultNotFound(msg)
-        return self.lines[result_id]
+        return self._line(result_id)
 
     def study_of(self, result_id: str) -> str:
         """Give the Study Instance UID of a result.
@@ -210,25 +224,25 @@ class InMemoryResultStore:
 
     def entries(self) -> Sequence[StudyEntry]:
         """Give every study, the most urgent first."""
-        return sorted(self.lines.values(), key=lambda line: (line.rank, line.noticed_at))
+        return sorted(self._lines(), key=lambda line: (line.rank, line.noticed_at))
 
     def entries_of_patient(self, patient_id: str) -> Sequence[StudyEntry]:
         """Give the studies of one patient, latest first."""
         own = [
             line
-            for line in self.lines.values()
+            for line in self._lines()
             if line.result and line.result.study.patient.patient_id == patient_id
         ]
         return sorted(own, key=lambda line: line.noticed_at, reverse=True)
 
     def entries_of_study(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give every result of one study, latest first."""
-        own = [e for e in self.lines.values() if e.study_instance_uid == study_instance_uid]
+        own = [e for e in self._lines() if e.study_instance_uid == study_instance_uid]
         return sorted(own, key=lambda line: line.noticed_at, reverse=True)
 
     def worklist(self, query: WorklistQuery) -> WorklistPage:
         """Give the lines of a worklist in the order of reading."""
-        admitted = in_order(query, (e for e in self.lines.values() if query.admits(e)))
+        admitted = in_order(query, (e for e in self._lines() if query.admits(e)))
         counts = Counter(entry.rank for entry in admitted)
         shown = admitted[: query.limit]
         return WorklistPage(shown, len(admitted) - len(shown), counts)

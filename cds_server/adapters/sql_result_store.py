@@ -6,11 +6,9 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Delete,
     Engine,
     Row,
     Select,
-    delete,
     func,
     insert,
     or_,
@@ -20,11 +18,10 @@ from sqlalchemy import (
 
 from cds_server.adapters.result_json import decode, encode
 from cds_server.adapters.sql_audit_trail import append
+from cds_server.adapters.sql_outbox import add_deliveries, delivered_of
 from cds_server.adapters.sql_schema import (
     SCHEMA_VERSION,
     artefact,
-    delivery,
-    delivery_trouble,
     result,
     schema_version,
     study,
@@ -32,7 +29,8 @@ from cds_server.adapters.sql_schema import (
 )
 from cds_server.adapters.sql_transaction import reading, writing
 from cds_server.errors import ResultNotFound
-from cds_server.ports import DeliveryTrouble, StoredResult, StudyEntry, StudyState
+from cds_server.outbox import Publication
+from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.worklist import Placing, Show, WorklistPage, WorklistQuery
 from fhir_mappers.report_context import ReportSet
 
@@ -130,6 +128,7 @@ class SqlResultStore:
         *,
         audit_events: Sequence[bytes],
         destinations: Sequence[str],
+        order_key: str = "",
     ) -> None:
         """Store result, artefacts, audit leaves and pending deliveries in one transaction.
 
@@ -166,12 +165,14 @@ class SqlResultStore:
                 connection.execute(
                     insert(artefact).values(result_id=stored.result_id, name=name, content=content)
                 )
-            for name in destinations:
-                connection.execute(
-                    insert(delivery).values(
-                        result_id=stored.result_id, destination=name, delivered=0
-                    )
-                )
+            publication = Publication(
+                stored.result_id,
+                stored.result_id,
+                stored.study.study_instance_uid,
+                order_key or stored.result_id,
+                stored.stored_at,
+            )
+            add_deliveries(connection, publication, destinations)
             append(connection, audit_events)
 
     def progress(self, result_id: str, state: StudyState) -> None:
@@ -191,59 +192,6 @@ class SqlResultStore:
                 )
                 .values(progress=state.value)
             )
-
-    def mark_delivered(self, result_id: str, destination: str) -> None:
-        """Note that a destination acknowledged.
-
-        Raises
-        ------
-        AuditUnavailable
-            If the database cannot be written.
-        """
-        with writing(self._engine) as connection:
-            connection.execute(
-                update(delivery)
-                .where(delivery.c.result_id == result_id, delivery.c.destination == destination)
-                .values(delivered=1)
-            )
-            connection.execute(_of_delivery(result_id, destination))
-
-    def note_trouble(self, trouble: DeliveryTrouble) -> None:
-        """Note that an attempt failed.
-
-        Raises
-        ------
-        AuditUnavailable
-            If the database cannot be written.
-        """
-        with writing(self._engine) as connection:
-            connection.execute(_of_delivery(trouble.result_id, trouble.destination))
-            connection.execute(
-                insert(delivery_trouble).values(
-                    result_id=trouble.result_id,
-                    destination=trouble.destination,
-                    says=trouble.says,
-                    since=trouble.since.isoformat(),
-                    parked=int(trouble.parked),
-                )
-            )
-
-    def troubles(self) -> Sequence[DeliveryTrouble]:
-        """Give every delivery whose latest attempt failed: those given up first, then by age."""
-        query = select(delivery_trouble).order_by(
-            delivery_trouble.c.parked.desc(), delivery_trouble.c.since
-        )
-        with reading(self._engine) as connection:
-            return [
-                DeliveryTrouble(
-                    row.result_id,
-                    row.destination,
-                    row.says,
-                    datetime.fromisoformat(row.since),
-                    bool(row.parked),
-                )
-                for row in connection.execute(query)
-            ]
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give the worklist line of one study.
@@ -363,13 +311,6 @@ _LINES: Select[Any] = select(
 ).select_from(_STUDIES)
 
 
-def _of_delivery(result_id: str, destination: str) -> Delete:
-    """Drop the trouble of a delivery, if there was any."""
-    return delete(delivery_trouble).where(
-        delivery_trouble.c.result_id == result_id, delivery_trouble.c.destination == destination
-    )
-
-
 _NOT_READ = (StudyState.QUEUED, StudyState.FETCHING, StudyState.ANALYSING)
 
 
@@ -390,10 +331,7 @@ def _narrowed(lines: Select[Any], query: WorklistQuery) -> Select[Any]:
 
 def _entries(connection: Connection, rows: Sequence[Row[Any]]) -> list[StudyEntry]:
     """Give the lines of rows, with what was delivered of each."""
-    query = select(delivery).where(delivery.c.result_id.in_([row.result_id for row in rows]))
-    delivered: dict[str, dict[str, bool]] = {row.result_id: {} for row in rows}
-    for each in connection.execute(query) if rows else ():
-        delivered[each.result_id][each.destination] = bool(each.delivered)
+    delivered = delivered_of(connection, [row.result_id for row in rows])
     return [_entry(row, delivered[row.result_id]) for row in rows]
 
 

@@ -18,10 +18,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     create_engine,
     event,
     insert,
+    inspect,
     select,
+    text,
 )
 from sqlalchemy.exc import DatabaseError
 
@@ -30,8 +33,8 @@ from cds_server.errors import InvalidSettings
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for others, in this process and beyond."""
 
-SCHEMA_VERSION = 2
-_UPGRADED_IN_PLACE = frozenset({1})
+SCHEMA_VERSION = 3
+_UPGRADED_IN_PLACE = frozenset({1, 2})
 """Versions that only lack tables; whoever needs a table's rows makes them from the older ones."""
 
 metadata = MetaData()
@@ -63,22 +66,45 @@ artefact = Table(
     Column("content", LargeBinary, nullable=False),
 )
 
-delivery = Table(
-    "delivery",
+outbox = Table(
+    "outbox",
     metadata,
-    Column("result_id", String(36), ForeignKey("result.result_id"), primary_key=True),
-    Column("destination", String(64), primary_key=True),
-    Column("delivered", Integer, nullable=False, default=0),
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("publication_id", String(36), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("result_id", String(36), nullable=False, index=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("order_key", String(36), nullable=False),
+    Column("created", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("queued_turn", Integer, nullable=False),
+    Column("strikes", Integer, nullable=False),
+    Column("says", Text, nullable=False),
+    Column("since", String(40)),
+    Column("due", String(40)),
+    UniqueConstraint("publication_id", "destination"),
+    Index("outbox_order", "destination", "order_key", "state", "sequence"),
+    Index("outbox_study", "destination", "study_instance_uid", "state", "sequence"),
+    Index("outbox_state", "destination", "state", "created"),
+    sqlite_autoincrement=True,
 )
 
-delivery_trouble = Table(
-    "delivery_trouble",
+outbound_message = Table(
+    "outbound_message",
     metadata,
-    Column("result_id", String(36), ForeignKey("result.result_id"), primary_key=True),
+    Column("publication_id", String(36), primary_key=True),
     Column("destination", String(64), primary_key=True),
-    Column("says", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("sha256", String(64), nullable=False),
+)
+
+paused_destination = Table(
+    "paused_destination",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("paused_by", String(128), nullable=False),
     Column("since", String(40), nullable=False),
-    Column("parked", Integer, nullable=False),
 )
 
 arrival = Table(
@@ -253,6 +279,22 @@ _WAITING = (
 )
 """Holds only what waits, which is little; the index of older databases held all."""
 
+_INTO_THE_OUTBOX = (
+    """
+    INSERT INTO outbox (publication_id, destination, result_id, study_instance_uid, order_key,
+                        created, state, turn, queued_turn, strikes, says, since)
+    SELECT d.result_id, d.destination, d.result_id, s.study_instance_uid, d.result_id,
+           r.stored_at, CASE WHEN d.delivered THEN 'delivered' WHEN t.parked THEN 'parked'
+           ELSE 'waiting' END, 1, 0, 0, COALESCE(t.says, ''), t.since
+    FROM delivery d JOIN study s USING (result_id) JOIN result r USING (result_id)
+    LEFT JOIN delivery_trouble t ON t.result_id = d.result_id AND t.destination = d.destination
+    ORDER BY r.stored_at
+    """,
+    "DROP TABLE delivery_trouble",
+    "DROP TABLE delivery",
+)
+"""Takes over what databases of versions 1 and 2 know of deliveries."""
+
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
     "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
@@ -278,6 +320,9 @@ def open_engine(path: Path) -> Engine:
             metadata.create_all(connection)
             for statement in (*_INDEXES, *_WAITING, *_APPEND_ONLY):
                 connection.exec_driver_sql(statement)
+            if inspect(connection).has_table("delivery"):
+                for statement in _INTO_THE_OUTBOX:
+                    connection.execute(text(statement))
             version = connection.scalar(select(schema_version.c.version))
             if version is None:
                 connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))

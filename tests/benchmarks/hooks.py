@@ -35,6 +35,7 @@ from studies import ISSUED, MODEL, OUTCOMES, STUDY_UID, chest_image, chest_insta
 from ai_engine.result import TriageResult
 from cds_server import bootstrap
 from cds_server.config import Settings
+from cds_server.outbox import DeliveryState
 from cds_server.ports import StoredResult
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportContext
@@ -146,7 +147,7 @@ def fill(settings: Settings, advance: Advance) -> None:
             destinations=("fhir",),
         )
         services.repository.transaction(artefacts.bundle)
-        services.store.mark_delivered(identifier, "fhir")
+        services.outbox.settle(identifier, "fhir", DeliveryState.DELIVERED, at=taken)
         advance(number + 1)
 
 

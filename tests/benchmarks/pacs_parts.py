@@ -19,6 +19,7 @@ from rich.progress import Progress
 from cds_server import bootstrap
 from cds_server.adapters.system_clock import SystemClock
 from cds_server.config import Settings
+from cds_server.delivery import Courier, Patience
 from cds_server.imaging import Arrival, DecodedInstance, Decoder, ImageArchive
 from cds_server.ports import Destination, StoredResult
 from cds_server.triage import Triage
@@ -88,6 +89,7 @@ class TimedDestination:
     destination: Destination
     laps: Laps
     name: str = "pacs"
+    at_once: int = 1
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
         with self.laps.of(STORE):
@@ -143,7 +145,16 @@ def _story(pacs: Orthanc, folder: Path) -> Callable[[str], Mapping[str, float]]:
         reader=STAND_IN,
         store=services.store,
         trail=services.trail,
-        destinations=[TimedDestination(destination, laps)],
+        outbox=services.outbox,
+        courier=Courier(
+            outbox=services.outbox,
+            store=services.store,
+            trail=services.trail,
+            destinations=[TimedDestination(cast("Destination", destination), laps)],
+            site=settings.site,
+            clock=SystemClock(),
+            patience=Patience(),
+        ),
         site=settings.site,
         clock=SystemClock(),
         software_version="benchmark",
@@ -157,7 +168,7 @@ def _story(pacs: Orthanc, folder: Path) -> Callable[[str], Mapping[str, float]]:
         assert any(each.study_instance_uid == study_instance_uid for each in archive.arrivals())
         services.store.notice(identifier, study_instance_uid, services.clock.now())
         triage._read_and_store(identifier)
-        triage._deliver(identifier, destination.name)
+        triage._deliver(identifier, destination.name, 1)
         total = time.perf_counter() - start
         result = services.store.entry(identifier).result
         assert result is not None

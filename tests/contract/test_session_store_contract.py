@@ -27,6 +27,7 @@ from cds_server.adapters.in_memory import (
 )
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_feedback_store import SqlFeedbackStore
+from cds_server.adapters.sql_outbox import SqlOutbox
 from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import (
     SCHEMA_VERSION,
@@ -39,6 +40,7 @@ from cds_server.adapters.sql_session_store import SqlSessionStore
 from cds_server.errors import AuditUnavailable
 from cds_server.feedback import Agreement, CardFeedback, FeedbackStore, IssuedCard, Verdict
 from cds_server.network import Centre, Network, Role
+from cds_server.outbox import DeliveryState, Outbox
 from cds_server.ports import AuditTrail, StoredResult, StudyEntry, StudyState
 from cds_server.session import PendingLaunch, Session, SessionStore
 from cds_server.viewer import PatientScope
@@ -83,6 +85,7 @@ class Stores:
 
     sessions: SessionStore
     results: InMemoryResultStore | SqlResultStore
+    outbox: Outbox
     feedback: FeedbackStore
     trail: AuditTrail
     break_trail: Callable[[], None]
@@ -95,6 +98,7 @@ def in_memory() -> Stores:
     return Stores(
         InMemorySessionStore(trail),
         results,
+        results.outbox,
         InMemoryFeedbackStore(results),
         trail,
         lambda: setattr(trail, "broken", True),
@@ -112,6 +116,7 @@ def in_sql(path: Path) -> Stores:
     return Stores(
         SqlSessionStore(engine),
         SqlResultStore(engine, PLACING),
+        SqlOutbox(engine),
         SqlFeedbackStore(engine),
         SqlAuditTrail(engine),
         fill_the_disk,
@@ -488,7 +493,7 @@ def fill(stores: Stores, studies: Sequence[Noticed]) -> None:
         if each.outcome:
             read(stores, name, each.outcome, each.institution)
         if each.outcome and each.delivered:
-            stores.results.mark_delivered(name, "fhir")
+            stores.outbox.settle(name, "fhir", DeliveryState.DELIVERED, at=ISSUED)
         if each.closed:
             stores.feedback.add_verdict(verdict(name), [])
 

@@ -17,7 +17,7 @@ from cds_server.adapters.sql_result_store import SqlResultStore
 from cds_server.adapters.sql_schema import open_engine
 from cds_server.adapters.sql_transaction import reading
 from cds_server.errors import AuditUnavailable, ResultNotFound
-from cds_server.ports import AuditTrail, DeliveryTrouble, ResultStore, StoredResult, StudyState
+from cds_server.ports import AuditTrail, ResultStore, StoredResult, StudyState
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
@@ -115,17 +115,6 @@ def test_saving_twice_changes_nothing_and_leaves_one_leaf(stores: Stores) -> Non
     assert trail.events() == [event(1)]
 
 
-def test_a_study_is_published_when_every_destination_acknowledged(stores: Stores) -> None:
-    store, _, _ = stores
-    identifier = stored("flagged").result_id
-    save(store, stored("flagged"))
-    assert store.entry(identifier).state is StudyState.READ
-    store.mark_delivered(identifier, "fhir")
-    assert store.entry(identifier).state is StudyState.READ
-    store.mark_delivered(identifier, "folder")
-    assert store.entry(identifier).state is StudyState.PUBLISHED
-
-
 def test_the_worklist_puts_urgent_first_and_not_analysed_before_normal(stores: Stores) -> None:
     store, _, _ = stores
     for number, name in enumerate(("normal", "not_analysed", "flagged", "urgent", "urgent")):
@@ -219,22 +208,3 @@ def test_a_long_read_keeps_no_writer_waiting(tmp_path: Path) -> None:
         assert connection.scalar(text("SELECT count(*) FROM audit_leaf")) == before == 3
     assert trail.verify() == 4
     engine.dispose()
-
-
-def test_a_delivery_in_trouble_is_seen_until_it_arrives(stores: Stores) -> None:
-    store, _, _ = stores
-    first, second = stored("urgent"), stored("normal", 1)
-    for each in (first, second):
-        save(store, each)
-    away = DeliveryTrouble(first.result_id, "fhir", "does not answer", ISSUED)
-    store.note_trouble(away)
-    store.note_trouble(replace(away, says="still does not", since=ISSUED + timedelta(minutes=9)))
-    store.note_trouble(DeliveryTrouble(second.result_id, "folder", "is full", ISSUED))
-    assert [(each.result_id, each.says) for each in store.troubles()] == [
-        (second.result_id, "is full"),
-        (first.result_id, "still does not"),
-    ]
-    store.note_trouble(replace(away, says="was given up", since=ISSUED, parked=True))
-    assert store.troubles()[0].parked
-    store.mark_delivered(first.result_id, "fhir")
-    assert [each.destination for each in store.troubles()] == ["folder"]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from browsing import told, violations
@@ -11,7 +12,7 @@ from studies import ISSUED, STUDY_UID, chest_instance
 from werkzeug.serving import make_server
 
 from cds_server.adapters.in_memory import InMemoryArchive
-from cds_server.ports import DeliveryTrouble
+from cds_server.outbox import DeliveryState
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,12 @@ def _trouble(serving: Serving, result: str) -> None:
     serving.operations.note("work list")
     serving.arrivals.told(STUDY_UID, ISSUED)
     given_up = "saliency.dcm: the archive refuses it: 0x0122, SOP class not supported"
-    for destination, parked in (("pacs", True), ("fhir", False)):
-        says = given_up if parked else "status 503, the server is busy"
-        serving.store.note_trouble(DeliveryTrouble(result, destination, says, ISSUED, parked))
+    outbox = serving.store.outbox
+    outbox.add(outbox.delivery(result, "fhir").publication, ["pacs"])
+    outbox.settle(result, "pacs", DeliveryState.PARKED, says=given_up, at=ISSUED)
+    busy = "status 503, the server is busy"
+    outbox.fail(replace(outbox.delivery(result, "fhir"), says=busy, since=ISSUED))
+    outbox.keep_message(result, "pacs", b"a message")
 
 
 @pytest.fixture

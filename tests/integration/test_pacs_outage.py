@@ -12,6 +12,8 @@ from orthanc import free_ports
 from strict_pacs import Seen, strict_pacs
 from studies import STUDY_UID, chest_instance
 
+from cds_server.outbox import DeliveryState
+
 
 def test_a_pacs_that_is_down_and_back_gets_every_result_once(tmp_path: Path) -> None:
     (port,) = free_ports(1)
@@ -53,15 +55,15 @@ def test_a_result_that_the_pacs_does_not_take_is_kept_told_and_delivered_later(
         pacs.before = refuse
         pacs.add(file_of(1))
         with worker(port, tmp_path / "data") as seen:
-            wait_for(seen.results.troubles)
-            (trouble,) = seen.results.troubles()
+            wait_for(lambda: seen.outbox.troubled(limit=9))
+            (trouble,) = seen.outbox.troubled(limit=9)
             assert trouble.destination == "pacs"
             assert trouble.says
-            assert not trouble.parked
+            assert trouble.state is DeliveryState.WAITING
             assert results_of(pacs, 1) == Counter(DX=1)
             full = False
             wait_for(lambda: seen.published() == 1)
-            assert seen.results.troubles() == []
+            assert seen.outbox.troubled(limit=9) == []
             assert "8" in seen.outcomes("disclose")
             assert results_of(pacs, 1)["SR"] == 2
 

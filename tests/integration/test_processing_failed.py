@@ -14,6 +14,7 @@ from ai_engine.engine import Engine
 from cds_server import bootstrap
 from cds_server.batch import batch_settings
 from cds_server.config import Settings
+from cds_server.delivery import Patience
 from cds_server.durable import running
 from cds_server.ports import StudyState
 
@@ -33,7 +34,7 @@ triage = bootstrap.triage(
     archive=archive,
     reader=Crashing(bootstrap.reader(settings)),
     destinations=bootstrap.destinations(services),
-    patience_s=(0.1,),
+    patience=Patience((0.1,), strikes=1),
 )
 with running(triage, settings.data_dir / "workflow.sqlite"):
     result_id = triage.notice(archive.arrivals()[0].study_instance_uid)

@@ -10,7 +10,7 @@ from studies import STUDY_UID
 
 from cds_server.arrivals import Arrived
 from cds_server.network import Role
-from cds_server.ports import DeliveryTrouble
+from cds_server.outbox import DeliveryState
 
 SECRET = "a token of more than thirty-two characters"  # noqa: S105 - of tests
 EVENT = {
@@ -107,8 +107,8 @@ def test_the_operations_page_shows_what_waits_what_is_away_and_what_does_not_arr
     result_id = serving.add("urgent")
     tell(serving, EVENT)
     serving.operations.note("archive", "the archive does not answer (<timeout>)")
-    serving.store.note_trouble(
-        DeliveryTrouble(result_id, "pacs", "the PACS is full", serving.clock.now(), parked=True)
+    serving.store.outbox.settle(
+        result_id, "fhir", DeliveryState.PARKED, says="the PACS is full", at=serving.clock.now()
     )
     shown = serving.client.get(f"{base}/operations").get_data(as_text=True)
     assert "<strong>1</strong> study has arrived" in shown

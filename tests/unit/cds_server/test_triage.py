@@ -24,16 +24,16 @@ from cds_server.adapters.in_memory import (
 )
 from cds_server.adapters.in_process_decoder import InProcessDecoder
 from cds_server.arrivals import Arrived
+from cds_server.delivery import Courier, Patience
 from cds_server.errors import (
     AuditUnavailable,
     DeliveryFailed,
-    DeliveryRefused,
     InstanceUnreadable,
     StudyNotFound,
 )
 from cds_server.ports import StoredResult, StudyState
 from cds_server.reading import Reading
-from cds_server.triage import PATIENCE_S, Triage, _while_reading
+from cds_server.triage import READING_WAITS_S, Triage
 from fhir_mappers.dicom_study import unidentified_study
 from fhir_mappers.identifiers import resource_id, result_id
 from fhir_mappers.report_context import DisplayMode, ReportSet
@@ -89,6 +89,7 @@ class Collected:
 
     got: list[ReportSet] = field(default_factory=list)
     name: str = "collected"
+    at_once: int = 1
     fault: DeliveryFailed | None = None
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
@@ -115,7 +116,16 @@ class Story:
             reader=self.reader,
             store=self.store,
             trail=self.trail,
-            destinations=[self.destination],
+            outbox=self.store.outbox,
+            courier=Courier(
+                outbox=self.store.outbox,
+                store=self.store,
+                trail=self.trail,
+                destinations=[self.destination],
+                site=example_site(),
+                clock=TickingClock(),
+                patience=Patience(),
+            ),
             site=example_site(),
             clock=TickingClock(),
             software_version="0",
@@ -165,9 +175,9 @@ def test_no_audit_no_delivery() -> None:
     story = Story(OUTCOMES["urgent"])
     story.read()
     story.trail.broken = True
-    with pytest.raises(AuditUnavailable):
-        story.triage._deliver(RESULT, "collected")
+    assert story.triage._deliver(RESULT, "collected", 1), "it is tried again"
     assert story.destination.got == []
+    assert isinstance(story.triage.audit_trouble, AuditUnavailable)
 
 
 def test_in_shadow_a_study_is_read_and_audited_and_sent_to_nobody() -> None:
@@ -216,8 +226,10 @@ def test_reading_again_after_a_crash_changes_nothing() -> None:
 def test_delivering_again_hands_over_the_same_bytes() -> None:
     story = Story(OUTCOMES["flagged"])
     story.read()
-    story.triage._deliver(RESULT, "collected")
-    story.triage._deliver(RESULT, "collected")
+    story.triage._deliver(RESULT, "collected", 1)
+    assert story.store.outbox.again(RESULT, "collected", audit_events=[])
+    story.triage._deliver(RESULT, "collected", 1)
+    story.triage._deliver(RESULT, "collected", 2)
     first, second = story.destination.got
     assert first == second
     assert story.events()[2:] == [("disclose", "0")] * 2
@@ -296,7 +308,7 @@ def test_a_study_is_read_once_however_often_the_archive_tells_of_it(queued: list
 def test_our_own_objects_in_the_study_never_cause_another_reading(queued: list[str]) -> None:
     story = Story(OUTCOMES["urgent"])
     story.read()
-    story.triage._deliver(RESULT, "collected")
+    story.triage._deliver(RESULT, "collected", 1)
     own = story.store.artefacts(RESULT).dicom
     story.archive.instances += [pydicom.dcmread(io.BytesIO(each)) for each in own.values()]
     assert story.arrives(1 + len(own)) is None
@@ -427,29 +439,10 @@ def test_what_was_read_is_kept_by_its_digest() -> None:
     assert story.stored().chosen == {f"{STUDY_UID}.1.1": hashlib.sha256(content).hexdigest()}
 
 
-@pytest.mark.parametrize("kind", [DeliveryFailed, DeliveryRefused])
-def test_a_delivery_that_fails_is_seen_by_operators_and_auditors(
-    kind: type[DeliveryFailed],
-) -> None:
-    story = Story(OUTCOMES["urgent"])
-    story.read()
-    story.destination.fault = kind("the PACS said stored but does not have it")
-    with pytest.raises(kind):
-        story.triage._deliver(RESULT, "collected")
-    (trouble,) = story.store.troubles()
-    assert trouble.says == "the PACS said stored but does not have it"
-    assert story.events()[-1] == ("disclose", "8")
-    story.destination.fault = None
-    story.triage._deliver(RESULT, "collected")
-    assert story.store.troubles() == []
-    assert story.store.entry(RESULT).state is StudyState.PUBLISHED
-
-
 def test_waiting_for_an_archive_goes_in_steps_of_a_minute_at_most_for_twenty_in_all() -> None:
-    waits = list(_while_reading(PATIENCE_S))
-    assert max(waits) == 60.0
-    assert waits[:3] == [1.0, 2.0, 5.0]
-    assert 1200 < sum(waits) < 1400
+    assert max(READING_WAITS_S) == 60.0
+    assert READING_WAITS_S[:3] == (1.0, 2.0, 5.0)
+    assert 1200 < sum(READING_WAITS_S) < 1400
 
 
 def test_images_that_come_late_are_not_taken_for_our_own_objects(queued: list[str]) -> None:
@@ -518,7 +511,8 @@ def test_a_result_of_a_release_that_kept_no_digests_is_not_read_again(queued: li
 def test_no_location_leaves_a_site_that_has_become_triage_only() -> None:
     story = Story(OUTCOMES["urgent"])
     story.read()
-    story.triage._site = example_site(DisplayMode.TRIAGE_ONLY)
-    with pytest.raises(DeliveryRefused, match="triage only now"):
-        story.triage._deliver(RESULT, "collected")
+    story.triage._courier._site = example_site(DisplayMode.TRIAGE_ONLY)
+    assert story.triage._deliver(RESULT, "collected", 1) is None
     assert story.destination.got == []
+    (parked,) = story.triage.parked()
+    assert "triage only now" in parked.says

@@ -11,12 +11,13 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from pydicom.dataset import Dataset
 from serving import Serving
-from studies import STUDY_UID, chest_instance, chest_study
+from studies import ISSUED, STUDY_UID, chest_instance, chest_study
 
 from cds_server.adapters.in_memory import InMemoryArchive
 from cds_server.errors import ArchiveUnreachable
 from cds_server.network import CdsClient, Ehr, Network, Role
 from cds_server.oauth.client_token import ClientTokens, Refused, Trusted
+from cds_server.outbox import DeliveryState
 from cds_server.ports import FhirQuery, FhirReach
 from cds_server.web.doors import Keys
 from cds_server.web.doors import install as install_doors
@@ -61,6 +62,9 @@ GET  /app/<handle>/studies/<uuid:result_id>/artefacts/<name> session study:read 
 POST /app/<handle>/studies/<uuid:result_id>/verdict        session verdict:write     create
 POST /app/<handle>/studies/<uuid:result_id>/break-glass    session study:break-glass 110127
 GET  /app/<handle>/operations                              session operations:read   search
+POST /app/<handle>/operations/deliveries                   session operations:act    component
+POST /app/<handle>/operations/destinations                 session operations:act    component
+GET  /app/<handle>/operations/messages/<uuid:publication_id>/<destination> session message:read read
 POST /pacs/events                                          pacs
 GET  /cds-services                                         cds     cds:call
 POST /cds-services/<service_id>                            cds     cds:call          search
@@ -116,6 +120,15 @@ def test_an_application_does_not_start_with_a_route_that_is_not_in_the_table(
         )
 
 
+FORMS = {
+    "verdict": {"agreement": "agree", "radpeer": "1"},
+    "break-glass": {"reason": "covering"},
+    "sign-out": {"nothing": ""},
+    "deliveries": {"destination": "fhir"},
+    "destinations": {"destination": "fhir", "action": "pause"},
+}
+
+
 def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]]:
     """Give the address and the body of a good request for a route."""
     identifier = serving.add("flagged")
@@ -130,6 +143,7 @@ def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]
         .replace("<service_id>", "radcds-patient-view")
         .replace("<resource_type>", "DiagnosticReport")
         .replace("<resource_id>", resource)
+        .replace("<uuid:publication_id>/<destination>", f"{identifier}/fhir")
     )
     body: dict[str, Any] = {}
     if path.endswith("/feedback"):
@@ -138,14 +152,13 @@ def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]
         body = {"json": {"feedback": [said]}}
     elif "cds-services" in path and method == "POST":
         body = {"json": call()}
-    elif "verdict" in path:
-        body = {"data": {"agreement": "agree", "radpeer": "1"}, "headers": OURS}
-    elif "break-glass" in path:
-        body = {"data": {"reason": "covering"}, "headers": OURS}
-    elif "sign-out" in path:
-        body = {"headers": OURS}
+    elif form := FORMS.get(path.rpartition("/")[2]):
+        serving.store.outbox.settle(identifier, "fhir", DeliveryState.PARKED, at=ISSUED)
+        body = {"data": {**form, "publication": identifier}, "headers": OURS}
     elif path.endswith("/images/<int:number>"):
         assert serving.client.get(url.removesuffix("/0")).status_code == 200
+    elif "/messages/" in path:
+        serving.store.outbox.keep_message(identifier, "fhir", b"a message of PATIENT")
     return url, body
 
 
