@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from fhir_mappers.errors import InvalidMessage
 
 FIELD, COMPONENT, REPETITION, ESCAPE, SUBCOMPONENT = "|^~\\&"
-_LONGEST_FIELD = 99_999
+LONGEST_OBX_5 = 99_999
+"""Characters that OBX-5 may have since version 2.5."""
 _LONGEST_NAMESPACE, _LONGEST_TEXT = 20, 199
 _ESCAPES = {
     ESCAPE: r"\E\ "[:3],
@@ -45,10 +46,16 @@ def components(*values: str) -> str:
     return COMPONENT.join(escaped(value) for value in values).rstrip(COMPONENT)
 
 
+def subcomponents(*values: str) -> str:
+    """Join escaped subcomponents; empty ones at the end are left out."""
+    return SUBCOMPONENT.join(escaped(value) for value in values).rstrip(SUBCOMPONENT)
+
+
 def coded(code: str, display: str, system: str) -> str:
     """Give a CWE: code, display, coding system (HL7 table 0396).
 
-    CWE.2 holds 199 characters; a longer display ends in an ellipsis.
+    CWE.2 holds 199 characters; a longer display ends in an ellipsis. A CE, as older versions have
+    it, is written the same.
     """
     return components(code, _cut(display), system)
 
@@ -68,7 +75,8 @@ def authority(name: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+    """Leave room for three full stops: what a character set without an ellipsis writes."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}…"
 
 
 def timestamp(moment: datetime | None) -> str:
@@ -83,17 +91,26 @@ def timestamp(moment: datetime | None) -> str:
     return stated.strftime("%Y%m%d%H%M%S%z")
 
 
-def encapsulated(application: str, kind: str, subtype: str, base64_data: str) -> str:
+def encapsulated(
+    application: str, kind: str, subtype: str, base64_data: str, *, longest: int = LONGEST_OBX_5
+) -> str:
     """Give an ED: source, type (table 0191), subtype (table 0291), encoding (0299), data.
+
+    Parameters
+    ----------
+    application, kind, subtype, base64_data
+        The components.
+    longest
+        How many characters OBX-5 may have in the version of the message.
 
     Raises
     ------
     InvalidMessage
-        If the whole is longer than OBX-5 may be, 99,999 characters.
+        If the whole is longer than OBX-5 may be.
     """
     value = f"{components(application, kind, subtype, 'Base64')}{COMPONENT}{base64_data}"
-    if len(value) > _LONGEST_FIELD:
-        msg = f"OBX-5 would be {len(value):,} characters; HL7 v2.5.1 allows {_LONGEST_FIELD:,}"
+    if len(value) > longest:
+        msg = f"OBX-5 would be {len(value):,} characters; this version of HL7 allows {longest:,}"
         raise InvalidMessage(msg)
     return value
 
@@ -119,22 +136,31 @@ class Segment:
         return FIELD.join([self.name, *(self.fields.get(n, "") for n in range(1, last + 1))])
 
 
-def message(segments: Sequence[Segment]) -> bytes:
-    r"""Encode a message in UTF-8, each segment ended by CR.
+def message(segments: Sequence[Segment], *, codec: str = "utf-8") -> bytes:
+    r"""Encode a message, each segment ended by CR.
 
-    The first segment is MSH without MSH-1 and MSH-2, its other fields at their own numbers.
+    Parameters
+    ----------
+    segments
+        The first is MSH without MSH-1 and MSH-2, its other fields at their own numbers.
+    codec
+        Python's name of the character set that MSH-18 names.
 
     Raises
     ------
     InvalidMessage
-        If the first segment is not MSH.
+        If the first segment is not MSH, or a character cannot be written.
     """
     header, *others = segments
     if header.name != "MSH":
         msg = f"a message starts with MSH, not {header.name}"
         raise InvalidMessage(msg)
-    last = max(header.fields)
+    last = max((n for n, value in header.fields.items() if value), default=0)
     start = f"MSH{FIELD}{COMPONENT}{REPETITION}{ESCAPE}{SUBCOMPONENT}"
     first = FIELD.join([start, *(header.fields.get(n, "") for n in range(3, last + 1))])
     lines = [first, *(segment.encode() for segment in others)]
-    return "".join(f"{line}\r" for line in lines).encode()
+    try:
+        return "".join(f"{line}\r" for line in lines).encode(codec)
+    except UnicodeEncodeError as error:
+        msg = f"the character set of the message ({codec}) lacks a character of it"
+        raise InvalidMessage(msg) from error

@@ -1,32 +1,35 @@
-"""The result as an HL7 v2.5.1 ORU^R01 message, shaped after IHE RAD-128 Results Distribution.
+"""The result as an HL7 v2 ORU^R01 message, shaped after IHE RAD-128 Results Distribution.
 
 ========  ==================================================================================
 field     content
 ========  ==================================================================================
-MSH-10    20 characters of the result id: the same result has the same control id
+MSH-10    20 characters of the result id: the same result has the same control id; another one
+          once it is signed, withdrawn or said of another patient
 PID-3     Patient ID with its issuer; where none is known one of this result alone, type ``U``
 PID-5     name; ``^^^^^^U``, unspecified, where none is known
-OBR-3     accession number, else the control id as this server's own filler number
+OBR-3     accession number, else this server's own filler number
 OBR-4     a chest radiograph only where the engine saw one
 OBR-18    accession number
-OBR-25    ``P`` with a result; ``I``, no result available, where not analysed
-TQ1-9     priority that a RIS can sort on; absent where not analysed
+OBR-25    as ``oru_standing`` says
+OBR-32    the radiologist who signed
+TQ1-9     priority that a RIS can sort on, or OBR-27.6 or OBR-5; absent where not analysed, and
+          once the study was read
 OBX 1     study UID, coded 113014 DCM
-OBX 2     triage result; OBX-8 ``N``, ``A``, ``AA``, OBX-11 ``P``; where not analysed OBX-11 ``X``
-OBX 3…    one a finding: OBX-7 threshold, OBX-8, OBX-9 probability
+OBX 2     triage result; OBX-8 ``N``, ``A``, ``AA``
+OBX       ACR category of an actionable result
+OBX       one a finding: OBX-7 threshold, OBX-8, OBX-9 probability
+OBX       impression as FT, one line each, the radiologist's first; overlay as ED (JPEG); link as RP
 NTE       disclaimer and model, before the first OBX: of the whole report
-OBX       impression as FT, one line each; overlay as ED (JPEG)
 ========  ==================================================================================
 
 References
 ----------
-HL7 v2.5.1 ch. 7.3.1 ORU^R01; ch. 7 OBX, OBR; tables 0078, 0085, 0123, 0485.
+HL7 v2.3.1, v2.4, v2.5.1 ch. 7 ORU^R01, OBX, OBR; tables 0078, 0085, 0123, 0485.
 """
 
-import base64
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
-from ai_engine.result import Finding, NotAnalysed, Outcome, TriageResult
+from ai_engine.result import Outcome, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.er7 import (
     COMPONENT,
@@ -34,26 +37,45 @@ from fhir_mappers.er7 import (
     authority,
     coded,
     components,
-    encapsulated,
     escaped,
-    formatted_text,
     message,
+    subcomponents,
     timestamp,
 )
-from fhir_mappers.report_context import DisplayMode, ReportContext
+from fhir_mappers.hl7_characters import in_character_set
+from fhir_mappers.hl7_dialect import (
+    LARGEST_OVERLAY_BYTES,
+    AcknowledgementMode,
+    Hl7Dialect,
+    PriorityField,
+)
+from fhir_mappers.hl7_overlay import fitted_overlay
+from fhir_mappers.oru_observations import ASSIGNER, Observations, entity
+from fhir_mappers.oru_standing import Standing, control_id, standing_of
+from fhir_mappers.report_context import DisplayMode, Recall, ReportContext, SignOff
 from fhir_mappers.study import PersonName, Study
-from fhir_mappers.wording import DISCLAIMER, figures, impression, model_line
+from fhir_mappers.wording import DISCLAIMER, model_line
 
-OVERLAY_JPEG_BYTES = 70_000
-"""A JPEG of this size stays below the 99,999 characters of OBX-5 in Base64."""
-_LOCAL = "99RADCDS"
+__all__ = ["OVERLAY_JPEG_BYTES", "Recall", "control_id", "oru_r01", "recalled_oru"]
+
+OVERLAY_JPEG_BYTES = LARGEST_OVERLAY_BYTES
+"""Largest overlay that fits into OBX-5 of version 2.5.1."""
 _SEX = {"M": "M", "F": "F", "O": "O"}
+_PRIORITIES = {"S": "Stat", "A": "ASAP", "R": "Routine"}
+_LONGEST_RELEASE, _LONGEST_BINARY_ID = 15, 20
+"""SFT-2 and SFT-4 of version 2.5.1."""
 
 
 def oru_r01(
-    study: Study, outcome: Outcome, *, context: ReportContext, overlay_jpeg: bytes | None
+    study: Study,
+    outcome: Outcome,
+    *,
+    context: ReportContext,
+    overlay_jpeg: bytes | None,
+    dialect: Hl7Dialect | None = None,
+    again: str = "",
 ) -> bytes:
-    """Give the message of one study.
+    """Give the message of one study; of a result that was signed, with the radiologist's word.
 
     Parameters
     ----------
@@ -64,81 +86,223 @@ def oru_r01(
     context
         Identifiers and times; the same context gives the same bytes.
     overlay_jpeg
-        Sent as ED unless the site is ``triage_only``.
+        Sent as ED unless the site is ``triage_only``; smaller where the destination wants that.
+    dialect
+        How the destination wants it; ``None`` as the site says.
+    again
+        Why the same result is sent with another content, such as the control id of the message
+        that changed the patient: gives another MSH-10, or a receiver would drop it as a repeat.
 
     Raises
     ------
     InvalidMessage
-        If the overlay does not fit into OBX-5.
+        If the overlay does not fit into OBX-5, or the character set lacks an identifier.
     """
-    shown = overlay_jpeg if context.site.display_mode is DisplayMode.OVERLAY else None
-    return message(
-        [
-            _msh(context),
-            Segment("SFT", _software(context)),
-            _pid(study, context),
+    standing = standing_of(outcome, context, None)
+    made = _Message(study, outcome, context, dialect or Hl7Dialect.of(context.site), standing)
+    return made.encoded(overlay_jpeg, again)
+
+
+def recalled_oru(
+    study: Study,
+    outcome: Outcome,
+    *,
+    context: ReportContext,
+    recall: Recall,
+    dialect: Hl7Dialect | None = None,
+) -> bytes:
+    """Give the message that withdraws a result whose model version was recalled.
+
+    Each observation of the AI comes again with OBX-11 ``W`` and without its flag, the picture
+    without its content; the reason stands in the first NTE and before the impression.
+
+    Parameters
+    ----------
+    study, outcome, context, dialect
+        As of the message that is withdrawn.
+    recall
+        Why, and when.
+
+    Raises
+    ------
+    InvalidMessage
+        If the character set lacks an identifier.
+    """
+    standing = standing_of(outcome, context, recall)
+    made = _Message(study, outcome, context, dialect or Hl7Dialect.of(context.site), standing)
+    return made.encoded(None, "")
+
+
+class _Message:
+    """One message while it is made."""
+
+    def __init__(
+        self,
+        study: Study,
+        outcome: Outcome,
+        context: ReportContext,
+        dialect: Hl7Dialect,
+        standing: Standing,
+    ) -> None:
+        self._study = study
+        self._outcome = outcome
+        self._context = context
+        self._dialect = dialect
+        self._standing = standing
+
+    def encoded(self, overlay_jpeg: bytes | None, again: str) -> bytes:
+        """Give the message.
+
+        Raises
+        ------
+        InvalidMessage
+            As ``oru_r01`` says.
+        """
+        shown = overlay_jpeg if self._with_picture else None
+        picture = (
+            fitted_overlay(shown, max_bytes=self._dialect.overlay_bytes)
+            if shown is not None
+            else None
+        )
+        notes = self._notes(left_out=shown is not None and picture is None)
+        codec = self._dialect.character_set.codec
+        segments, changed = in_character_set(self._segments(picture, again, notes), codec)
+        if changed:
+            lacking = (
+                f"Characters that {self._dialect.character_set} lacks were replaced in "
+                f"{', '.join(changed)}."
+            )
+            segments = self._segments(picture, again, [*notes, lacking])
+            segments, _ = in_character_set(segments, codec)
+        return message(segments, codec=codec)
+
+    @property
+    def _with_picture(self) -> bool:
+        return (
+            self._context.site.display_mode is DisplayMode.OVERLAY
+            and isinstance(self._outcome, TriageResult)
+            and self._dialect.overlay_bytes > 0
+        )
+
+    def _segments(self, picture: bytes | None, again: str, notes: Sequence[str]) -> list[Segment]:
+        observations = Observations(
+            self._study, self._outcome, self._context, self._dialect, self._standing
+        )
+        return [
+            self._msh(again),
+            *([Segment("SFT", self._software())] if self._dialect.since_2_5 else []),
+            self._pid(),
             Segment("PV1", {1: "1", 2: "U"}),
-            _orc(study, context),
-            _obr(study, outcome, context),
-            Segment("NTE", {1: "1", 2: "L", 3: escaped(f"{DISCLAIMER} {model_line(context)}.")}),
-            *_tq1(outcome),
-            *_Observations(study, outcome, context).segments(shown),
+            Segment("ORC", {1: "RE", 3: self._filler(), 5: "CM"}),
+            self._obr(),
+            *(
+                Segment("NTE", {1: str(number), 2: "L", 3: escaped(text)})
+                for number, text in enumerate(notes, start=1)
+            ),
+            *self._tq1(),
+            *observations.segments(picture, with_picture=self._with_picture),
         ]
-    )
 
+    def _msh(self, again: str) -> Segment:
+        dialect = self._dialect
+        part = "|".join(each for each in (self._standing.part, again) if each)
+        asked = "AL" if dialect.acknowledgement is AcknowledgementMode.ENHANCED else ""
+        return Segment(
+            "MSH",
+            {
+                3: escaped(dialect.sender[0]),
+                4: escaped(dialect.sender[1]),
+                5: escaped(dialect.receiver[0]),
+                6: escaped(dialect.receiver[1]),
+                7: timestamp(self._standing.at),
+                9: "ORU^R01^ORU_R01",
+                10: control_id(self._context.result_id, part),
+                11: "P",
+                12: dialect.version.value,
+                15: asked,
+                16: asked,
+                18: dialect.character_set.value,
+            },
+        )
 
-def control_id(result_id: str) -> str:
-    """Give MSH-10: the first 20 hexadecimal digits of the result id (2.5.1 allows 20)."""
-    return result_id.replace("-", "")[:20].upper()
+    def _software(self) -> dict[int, str]:
+        return {
+            1: "radcds",
+            2: escaped(self._context.software_version[:_LONGEST_RELEASE]),
+            3: "radcds",
+            4: escaped(self._context.model.sha256[:_LONGEST_BINARY_ID]),
+            5: escaped(model_line(self._context)),
+        }
 
+    def _notes(self, *, left_out: bool) -> list[str]:
+        standing = self._standing
+        said = f"{DISCLAIMER} {model_line(self._context)}."
+        if standing.signed:
+            said = f"Signed by a radiologist. What the AI said is marked so: {said}"
+        notes = [said]
+        if standing.recall:
+            notes = [f"AI RESULT WITHDRAWN - DO NOT USE. {standing.recall.reason}", said]
+        if left_out:
+            notes.append("The overlay is left out: it is larger than this destination takes.")
+        return notes
 
-def _msh(context: ReportContext) -> Segment:
-    site = context.site
-    return Segment(
-        "MSH",
-        {
-            3: escaped(site.hl7_application),
-            4: escaped(site.hl7_facility),
-            5: escaped(site.hl7_receiver[0]),
-            6: escaped(site.hl7_receiver[1]),
-            7: timestamp(context.issued),
-            9: "ORU^R01^ORU_R01",
-            10: control_id(context.result_id),
-            11: "P",
-            12: "2.5.1",
-            15: "AL",
-            16: "AL",
-            18: "UNICODE UTF-8",
-        },
-    )
+    def _pid(self) -> Segment:
+        patient = self._study.patient
+        issuer = patient.issuer or self._context.site.accession_issuer
+        identifier = [escaped(patient.patient_id), "", "", authority(issuer), "MR"]
+        if not patient.patient_id:
+            identifier = [control_id(self._context.result_id), "", "", ASSIGNER, "U"]
+        born = (patient.birth_date or "").replace("-", "")
+        return Segment(
+            "PID",
+            {
+                1: "1",
+                3: COMPONENT.join(identifier),
+                5: _person(patient.name),
+                7: born,
+                8: _SEX.get(patient.sex, ""),
+            },
+        )
 
+    def _filler(self) -> str:
+        own = entity(control_id(self._context.result_id))
+        return escaped(self._study.accession_number) or own
 
-def _software(context: ReportContext) -> dict[int, str]:
-    return {
-        1: "radcds",
-        2: escaped(context.software_version),
-        3: "radcds",
-        4: escaped(f"{context.model.name}-{context.model.version}-{context.model.sha256[:16]}"),
-    }
+    def _obr(self) -> Segment:
+        signed = self._standing.signed
+        return Segment(
+            "OBR",
+            {
+                1: "1",
+                3: self._filler(),
+                4: coded(*codes.procedure(self._study, self._outcome), "LN"),
+                7: timestamp(self._study.started),
+                18: escaped(self._study.accession_number),
+                22: timestamp(self._standing.at),
+                24: "RAD",
+                25: self._standing.report,
+                32: _interpreter(signed) if signed else "",
+                **self._priority_fields(),
+            },
+        )
 
+    def _priority(self) -> str:
+        waits = self._standing.awaits_reading
+        return codes.triage(self._outcome).hl7_priority if waits else ""
 
-def _pid(study: Study, context: ReportContext) -> Segment:
-    patient = study.patient
-    issuer = patient.issuer or context.site.accession_issuer
-    identifier = [escaped(patient.patient_id), "", "", authority(issuer), "MR"]
-    if not patient.patient_id:
-        identifier = [control_id(context.result_id), "", "", "RADCDS", "U"]
-    born = (patient.birth_date or "").replace("-", "")
-    return Segment(
-        "PID",
-        {
-            1: "1",
-            3: COMPONENT.join(identifier),
-            5: _person(patient.name),
-            7: born,
-            8: _SEX.get(patient.sex, ""),
-        },
-    )
+    def _priority_fields(self) -> dict[int, str]:
+        priority = self._priority()
+        return {
+            PriorityField.TQ1_9: {},
+            PriorityField.OBR_27_6: {27: components("", "", "", "", "", priority)},
+            PriorityField.OBR_5: {5: priority},
+        }[self._dialect.priority_field]
+
+    def _tq1(self) -> Iterator[Segment]:
+        priority = self._priority()
+        if priority and self._dialect.priority_field is PriorityField.TQ1_9:
+            coded_priority = coded(priority, _PRIORITIES[priority], "HL70485")
+            yield Segment("TQ1", {1: "1", 9: coded_priority})
 
 
 def _person(name: PersonName) -> str:
@@ -146,103 +310,10 @@ def _person(name: PersonName) -> str:
     return known or components("", "", "", "", "", "", "U")
 
 
-def _filler(study: Study, context: ReportContext) -> str:
-    own = components(control_id(context.result_id), "RADCDS")
-    return escaped(study.accession_number) or own
-
-
-def _orc(study: Study, context: ReportContext) -> Segment:
-    return Segment("ORC", {1: "RE", 3: _filler(study, context), 5: "CM"})
-
-
-def _obr(study: Study, outcome: Outcome, context: ReportContext) -> Segment:
-    return Segment(
-        "OBR",
-        {
-            1: "1",
-            3: _filler(study, context),
-            4: coded(*codes.procedure(study, outcome), "LN"),
-            7: timestamp(study.started),
-            18: escaped(study.accession_number),
-            22: timestamp(context.issued),
-            24: "RAD",
-            25: "I" if isinstance(outcome, NotAnalysed) else "P",
-        },
-    )
-
-
-def _tq1(outcome: Outcome) -> list[Segment]:
-    priority = codes.triage(outcome).hl7_priority
-    if not priority:
-        return []
-    display = {"S": "Stat", "A": "ASAP", "R": "Routine"}[priority]
-    return [Segment("TQ1", {1: "1", 9: coded(priority, display, "HL70485")})]
-
-
-@dataclass
-class _Observations:
-    """The OBX segments of one message, numbered as they are added."""
-
-    study: Study
-    outcome: Outcome
-    context: ReportContext
-    added: list[Segment] = field(default_factory=list)
-
-    def segments(self, overlay_jpeg: bytes | None) -> list[Segment]:
-        """Give every OBX in order."""
-        self._add("ST", coded("113014", "DICOM Study", "DCM"), self._study_uid(), {11: "O"})
-        triage = codes.triage(self.outcome)
-        named = coded("RADCDS-TRIAGE", "AI triage result", _LOCAL)
-        if isinstance(self.outcome, NotAnalysed):
-            reason = coded(self.outcome.reason.value, self.outcome.detail, _LOCAL)
-            self._add("CWE", named, reason, {11: "X", **self._provenance()})
-        else:
-            value = coded(triage.code, triage.display, _LOCAL)
-            self._add("CWE", named, value, self._judged(triage.hl7_flag))
-            for number, each in enumerate(self.outcome.findings, start=1):
-                self._add_finding(number, each, triage.hl7_flag)
-        for number, line in enumerate(impression(self.outcome, self.context), start=1):
-            fields = {4: str(number), 11: self._status()}
-            self._add("FT", coded(*codes.IMPRESSION, "LN"), formatted_text([line]), fields)
-        if overlay_jpeg is not None and isinstance(self.outcome, TriageResult):
-            data = base64.b64encode(overlay_jpeg).decode("ascii")
-            image = encapsulated("RADCDS", "IM", "JPEG", data)
-            self._add(
-                "ED", coded(*codes.IMAGING_STUDY_REPORT, "LN"), image, {4: "SALIENCY", 11: "P"}
-            )
-        return self.added
-
-    def _add_finding(self, number: int, each: Finding, flag: str) -> None:
-        code = codes.finding(each.label)
-        value = (
-            coded(code.snomed, code.snomed_display or code.display, "SCT")
-            if code.snomed
-            else coded(each.label, code.display, _LOCAL)
-        )
-        fields = self._judged(flag if each.positive else "N")
-        probability, threshold = figures(each, places=3)
-        fields |= {4: str(number), 7: f"<{threshold}", 9: probability}
-        self._add("CWE", coded(*codes.PROCEDURE_FINDINGS, "LN"), value, fields)
-
-    def _judged(self, flag: str) -> dict[int, str]:
-        return {8: flag, 11: "P", **self._provenance()}
-
-    def _provenance(self) -> dict[int, str]:
-        """Give OBX-14 study time, OBX-17 method, OBX-18 equipment, OBX-19 time of analysis."""
-        model = self.context.model
-        return {
-            14: timestamp(self.study.started),
-            17: coded(model.name, model.version, _LOCAL),
-            18: components(model.sha256[:16], "RADCDS"),
-            19: timestamp(self.context.issued),
-        }
-
-    def _status(self) -> str:
-        return "X" if isinstance(self.outcome, NotAnalysed) else "P"
-
-    def _study_uid(self) -> str:
-        return escaped(self.study.study_instance_uid)
-
-    def _add(self, kind: str, identifier: str, value: str, fields: dict[int, str]) -> None:
-        number = str(len(self.added) + 1)
-        self.added.append(Segment("OBX", {1: number, 2: kind, 3: identifier, 5: value, **fields}))
+def _interpreter(signed: SignOff) -> str:
+    """Give the radiologist as NDL: number, name and namespace as subcomponents, then the time."""
+    namespace, value = signed.identifier
+    oid = namespace.removeprefix("urn:oid:") if namespace.startswith("urn:oid:") else ""
+    owner = ["", oid, "ISO"] if oid else [namespace]
+    name = subcomponents(value, signed.radiologist, "", "", "", "", "", "", *owner)
+    return COMPONENT.join([name, timestamp(signed.at)])

@@ -113,6 +113,22 @@ class SignOff:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Why results of a model version are taken back.
+
+    Parameters
+    ----------
+    reason
+        For people, without patient data, such as ``The model reads images of detector X wrongly.``
+    at
+        When, with an offset; fixed once, so that bytes repeat.
+    """
+
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report set needs beside study and outcome; fixed once, so that bytes repeat.
 

@@ -40,8 +40,9 @@ def test_an_unknown_patient_is_a_patient_of_this_result_alone() -> None:
 
 def test_a_study_without_accession_number_has_a_filler_number_of_this_server() -> None:
     found = segments(chest_study(accession_number=""))
-    own = f"{control_id(context().result_id)}^RADCDS"
+    own = f"{control_id(context().result_id)[:15]}^RADCDS"
     assert only("OBR", found)[3] == only("ORC", found)[3] == own
+    assert len(own) == 22
     assert only("OBR", found)[18] == ""
 
 
@@ -108,3 +109,23 @@ def test_obx_7_and_obx_9_never_contradict_obx_8(threshold: float, gap: float) ->
 
 def test_control_id_fits_msh_10() -> None:
     assert re.fullmatch(r"[0-9A-F]{20}", control_id(context().result_id))
+
+
+def test_an_actionable_result_names_its_acr_category_and_another_names_none() -> None:
+    def category(priority: Priority) -> list[str]:
+        found = segments(chest_study(), outcome(priority))
+        return [each[5] for each in found if each[0] == "OBX" and each[3].startswith("RADCDS-ACR")]
+
+    assert category(Priority.URGENT) == ["RID49481^Category 2 Actionable Finding^RADLEX"]
+    assert category(Priority.FLAGGED) == ["RID49482^Category 3 Actionable Finding^RADLEX"]
+    assert category(Priority.NORMAL) == []
+
+
+def test_software_and_equipment_keep_the_lengths_of_their_fields() -> None:
+    found = segments(chest_study())
+    sft = only("SFT", found)
+    assert [len(part) <= longest for part, longest in zip(sft[2:5], (15, 20, 20), strict=True)]
+    assert sft[4] == MODEL.sha256[:20]
+    assert {each[18] for each in found if each[0] == "OBX" and each[18:]} == {
+        "5f5f5f5f5f5f5f5^RADCDS"
+    }
