@@ -13,6 +13,7 @@ SIGN_IN        E       110122       the viewer, 110153       radcds, 110152
 SIGN_OUT       E       110123       the viewer, 110153       radcds, 110152
 BREAK_GLASS    E       110127       the viewer, 110153       radcds, 110152
 OPERATION      E       component    the part of the server   radcds, 110152
+                                    or a person
 =============  ======  ===========  =======================  ============================
 
 110153 is the source of the data moved, 110152 their destination.
@@ -126,6 +127,7 @@ _ACTIONS = {AuditKind.ANALYSE: "C", AuditKind.FEEDBACK: "C"} | dict.fromkeys(
     (AuditKind.QUERY, AuditKind.OPERATION, *_SECURITY), "E"
 )
 _ACTIVITY = {"system": codes.DCM, "code": "110100", "display": "Application Activity"}
+_RECIPIENT, _AUTHOR = ("IRCP", "information recipient"), ("AUT", "author (originator)")
 _NO_PROFILE = frozenset({*_SECURITY, AuditKind.OPERATION})
 
 
@@ -146,7 +148,8 @@ def audit_event(fact: AuditFact, site: Site) -> bytes:
 
 def _event(fact: AuditFact, site: Site) -> dict[str, object]:
     event: dict[str, object] = {"resourceType": "AuditEvent"}
-    if fact.outcome_code == "0" and fact.kind not in _NO_PROFILE:
+    disclosed_of_nobody = fact.kind is AuditKind.DELIVER and not fact.patient_id
+    if fact.outcome_code == "0" and fact.kind not in _NO_PROFILE and not disclosed_of_nobody:
         event["meta"] = {"profile": [_profile(fact)]}
     event["type"] = _type(fact.kind)
     event["subtype"] = [_subtype(fact.kind)]
@@ -213,6 +216,8 @@ def _agents(fact: AuditFact, site: Site) -> list[dict[str, object]]:
             return [_in_role(radcds, _DESTINATION), _in_role(partner, _SOURCE)]
         case AuditKind.DELIVER:
             return [_in_role(radcds, _SOURCE), _in_role(partner, _DESTINATION)]
+        case AuditKind.OPERATION if "component" not in fact.detail:
+            return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION), _user(fact)]
         case AuditKind.ANALYSE | AuditKind.OPERATION:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION)]
         case AuditKind.VIEW_RESULT:
@@ -226,7 +231,7 @@ def _other_party(fact: AuditFact) -> str:
         AuditKind.READ_STUDY: "image archive",
         AuditKind.DELIVER: fact.detail.get("destination", "destination"),
         AuditKind.ANALYSE: fact.detail.get("model", "AI engine"),
-        AuditKind.OPERATION: fact.detail.get("component", "server"),
+        AuditKind.OPERATION: fact.detail.get("component", fact.user),
     }.get(fact.kind, fact.client or fact.user)
 
 
@@ -245,10 +250,11 @@ def _in_role(agent: dict[str, object], role: tuple[str, str]) -> dict[str, objec
 
 
 def _user(fact: AuditFact) -> dict[str, object]:
+    code, display = _AUTHOR if fact.kind is AuditKind.FEEDBACK else _RECIPIENT
     participation = {
         "system": f"{codes.HL7_BASE}/v3-ParticipationType",
-        "code": "IRCP",
-        "display": "information recipient",
+        "code": code,
+        "display": display,
     }
     treatment = {"system": f"{codes.HL7_BASE}/v3-ActReason", "code": "TREAT"}
     in_emergency = fact.emergency or fact.kind is AuditKind.BREAK_GLASS
@@ -265,7 +271,8 @@ def _entities(fact: AuditFact, site: Site) -> list[dict[str, object]]:
     entities = []
     if fact.patient_id:
         issuer = identifier_system(fact.patient_issuer, site)
-        who = {"identifier": {"system": issuer, "value": fact.patient_id}}
+        number = {"system": issuer, "value": fact.patient_id}
+        who = {"type": "Patient", "identifier": number}
         entities.append({"what": who, **_entity_kind("1", "1")})
     if fact.kind is AuditKind.QUERY:
         query = base64.b64encode(fact.query.encode()).decode("ascii")

@@ -39,7 +39,7 @@ def card_response(study: Study, outcome: Outcome, *, context: ReportContext) -> 
     if normal and context.site.silent_when_normal and not context.unread:
         return {"cards": []}
     taken = f"{study.started:%d %b %Y}" if study.started else "undated study"
-    summary = _within(f"AI triage, {taken}: {headline(outcome)}")
+    summary = within_summary(f"AI triage, {taken}: {headline(outcome)}")
     indicator = codes.triage(outcome).indicator
     return {
         "cards": [
@@ -79,9 +79,11 @@ def recent_imaging_card(seed: str, recent: Sequence[tuple[str, str]], site: Site
     """
     count = len(recent)
     noun = "imaging study was" if count == 1 else "imaging studies were"
-    summary = _within(f"{count} {noun} done lately: {', '.join(' '.join(each) for each in recent)}")
+    summary = within_summary(
+        f"{count} {noun} done lately: {', '.join(' '.join(each) for each in recent)}"
+    )
     lines = ["Done lately for this patient:", ""]
-    lines += [f"- {_plain(modality)}, {_plain(taken)}" for modality, taken in recent]
+    lines += [f"- {markdown(modality)}, {markdown(taken)}" for modality, taken in recent]
     lines += ["", "Consider whether the new order adds to it."]
     card = _card(seed, site, summary=summary, indicator="info", detail="\n".join(lines))
     del card["links"]
@@ -106,7 +108,7 @@ def _order_name(order: Mapping[str, Any]) -> str:
     first = codings[0] if isinstance(codings, list) and codings else {}
     display = first.get("display") if isinstance(first, dict) else ""
     name = coded.get("text") or display or order.get("id") or "without a name"
-    return _plain(str(name)[:_LONGEST_ORDER_NAME])
+    return markdown(str(name)[:_LONGEST_ORDER_NAME])
 
 
 def _card(
@@ -148,29 +150,30 @@ def _card(
 def _detail(outcome: Outcome, context: ReportContext) -> str:
     """Give GitHub-flavoured Markdown, every word that comes from data escaped."""
     if isinstance(outcome, NotAnalysed):
-        lines = [f"**{_plain(headline(outcome))}**", "", f"Reason: {_plain(outcome.reason)}"]
+        lines = [f"**{markdown(headline(outcome))}**", "", f"Reason: {markdown(outcome.reason)}"]
     else:
         lines = [
-            f"**{_plain(headline(outcome))}**",
+            f"**{markdown(headline(outcome))}**",
             "",
             "| finding | probability | threshold |",
             "|---|---|---|",
             *(
-                f"| {_plain(codes.finding(each.label).display)} | {' | '.join(figures(each))} |"
+                f"| {markdown(codes.finding(each.label).display)} | {' | '.join(figures(each))} |"
                 for each in sorted(outcome.findings, key=lambda each: -each.probability)
             ),
         ]
         for line in incomplete(context.unread):
-            lines += ["", f"**{_plain(line)}**"]
-    return "\n".join([*lines, "", _plain(model_line(context)), "", _plain(DISCLAIMER)])
+            lines += ["", f"**{markdown(line)}**"]
+    return "\n".join([*lines, "", markdown(model_line(context)), "", markdown(DISCLAIMER)])
 
 
-def _plain(text: str) -> str:
+def markdown(text: str) -> str:
     """Make text mean nothing but itself in Markdown and in HTML."""
     flat = _CONTROL.sub(" ", text).replace("&", "and").replace("<", "(").replace(">", ")")
     return _MARKDOWN.sub(r"\\\1", flat)
 
 
-def _within(summary: str) -> str:
+def within_summary(summary: str) -> str:
+    """Give a summary of less than 140 characters (CDS Hooks 2.0, ``card.summary``)."""
     flat = _CONTROL.sub(" ", summary)
     return flat if len(flat) <= _LONGEST_SUMMARY else f"{flat[: _LONGEST_SUMMARY - 1]}…"

@@ -16,6 +16,14 @@ OBSERVATION_VALUE = f"{HL7_BASE}/v3-ObservationValue"
 AI_DEVICE_TYPE = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS"
 AI_CONFIDENCE = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/AIconfidence"
 AI_KIND = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/aitransparency.AIKind"
+AI_INPUTS = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIinputsCS"
+AI_MODEL_CARD = (
+    "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/aitransparency.modelCardDescription"
+)
+ACT_CODE = f"{HL7_BASE}/v3-ActCode"
+INLINE_LABEL = (
+    "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
+)
 REPORT_REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"
 UK_DEVICE_REFERENCE = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-DeviceReference"
 
@@ -26,6 +34,8 @@ CHEST_TWO_VIEWS = ("36643-5", "XR Chest 2 Views")
 PORTABLE_CHEST = ("36589-0", "Portable XR Chest AP single view")
 IMAGING_STUDY_REPORT = ("18748-4", "Diagnostic imaging study")
 VISUAL_EXPLANATION = ("130401", "Visual Explanation")
+STUDY_INSTANCE_UID = ("110180", "Study Instance UID")
+RADIOLOGY_REPORT = ("722124004", "Radiology studies report")
 
 Coded = tuple[str, str, str]
 """Code value, coding scheme designator and meaning, as DICOM writes a code (PS3.3 8.8)."""
@@ -79,6 +89,8 @@ COMMENT: Coded = ("121106", "DCM", "Comment")
 OF_INTEREST: Coded = ("113000", "DCM", "Of Interest")
 FOR_REPORT_ATTACHMENT: Coded = ("113020", "DCM", "For Report Attachment")
 """PS3.16 CID 7010 Key Object Selection Document Title."""
+REJECTED: Coded = ("113037", "DCM", "Rejected for Patient Safety Reasons")
+"""PS3.16 CID 7011 Rejected for Quality or Safety Reasons; IHE RAD IOCM."""
 KEY_OBJECT_DESCRIPTION: Coded = ("113012", "DCM", "Key Object Description")
 """PS3.16 TID 2010 row 7."""
 
@@ -164,6 +176,66 @@ _TABLE = (
     FindingCode("hernia", "Hiatus hernia", "84089009", "Hiatal hernia", _IG),
 )
 FINDINGS = {row.label: row for row in _TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """One reviewed code of a FHIR resource.
+
+    Parameters
+    ----------
+    system, code, display
+        As they stand in a Coding.
+    source
+        Where code and display were read.
+    """
+
+    system: str
+    code: str
+    display: str
+    source: str
+
+
+_AI_IG = "HL7 AI Transparency on FHIR 1.0.0"
+_LOINC_SOURCE = "LOINC, long common name as radiology reports of HL7 guides show it"
+_RADLEX_SOURCE = "RadLex, ACR categories of actionable findings, as IHE RAD guides use them"
+_AUDIT = "DICOM PS3.16 CID 400, 401 and 402"
+FHIR_CODES = (
+    CodeRow(LOINC, *PROCEDURE_FINDINGS, "IHE RAD IMR, value set of observation categories"),
+    CodeRow(LOINC, *CHEST_ONE_VIEW, _LOINC_SOURCE),
+    CodeRow(LOINC, *CHEST_TWO_VIEWS, _LOINC_SOURCE),
+    CodeRow(LOINC, *PORTABLE_CHEST, _LOINC_SOURCE),
+    CodeRow(LOINC, *IMAGING_STUDY_REPORT, _LOINC_SOURCE),
+    CodeRow(SNOMED, *RADIOLOGY_REPORT, "UK Core, UKCore-DiagnosticReport-CTChestScan-Example"),
+    *(
+        CodeRow(SNOMED, row.snomed, row.snomed_display, row.source)
+        for row in _TABLE
+        if row.snomed and row.snomed_display
+    ),
+    CodeRow(RADLEX, "RID49481", "Category 2 Actionable Finding", _RADLEX_SOURCE),
+    CodeRow(RADLEX, "RID49482", "Category 3 Actionable Finding", _RADLEX_SOURCE),
+    CodeRow(DCM, *VISUAL_EXPLANATION, "DICOM PS3.16 annex D"),
+    CodeRow(DCM, *STUDY_INSTANCE_UID, "DICOM PS3.16 annex D"),
+    CodeRow(DCM, "110100", "Application Activity", _AUDIT),
+    CodeRow(DCM, "110106", "Export", _AUDIT),
+    CodeRow(DCM, "110113", "Security Alert", _AUDIT),
+    CodeRow(DCM, "110114", "User Authentication", _AUDIT),
+    CodeRow(DCM, "110122", "Login", _AUDIT),
+    CodeRow(DCM, "110123", "Logout", _AUDIT),
+    CodeRow(DCM, "110127", "Emergency Override Started", _AUDIT),
+    CodeRow(DCM, "110152", "Destination Role ID", _AUDIT),
+    CodeRow(DCM, "110153", "Source Role ID", _AUDIT),
+    CodeRow(OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted", _AI_IG),
+    CodeRow(ACT_CODE, "PROCESSINLINELABEL", "process inline security label", _AI_IG),
+    CodeRow(
+        AI_DEVICE_TYPE, "Artificial-Intelligence", "All kinds of Artificial Intelligence", _AI_IG
+    ),
+    CodeRow(AI_DEVICE_TYPE, "Deep-Learning-Models", "Deep Learning Models", _AI_IG),
+    CodeRow(AI_DEVICE_TYPE, "Medical-Image-Analysis", "Medical Image Analysis", _AI_IG),
+    CodeRow(AI_INPUTS, "AIModelCard", "AI Model-Card", _AI_IG),
+    CodeRow(AI_INPUTS, "AIModelCardMarkdownFormat", "Markdown Format", _AI_IG),
+)
+"""Every code that may stand in a Coding, but for those of HL7's own systems and of the study."""
 
 
 NON_ADHERENCE = f"{HL7_BASE}/non-adherence-reason-codes"

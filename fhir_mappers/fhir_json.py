@@ -10,24 +10,12 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from fhir_mappers.errors import InvalidMessage
+from fhir_mappers.fhir_rules.r4 import check
 from fhir_mappers.report_context import Site
 
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _URI = re.compile(r"(urn:|https?://)\S+")
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
-
-# Required bindings of the codes that radcds emits: the models check shape, not codes.
-_BINDINGS: Mapping[tuple[str, str], frozenset[str]] = {
-    ("AuditEvent", "action"): frozenset("CRUDE"),
-    ("AuditEvent", "outcome"): frozenset({"0", "4", "8", "12"}),
-    ("Device", "status"): frozenset({"active", "inactive", "entered-in-error", "unknown"}),
-    ("DiagnosticReport", "status"): frozenset({"registered", "preliminary"}),
-    ("ImagingStudy", "status"): frozenset({"available"}),
-    ("Media", "status"): frozenset({"preparation", "completed"}),
-    ("Observation", "status"): frozenset({"preliminary"}),
-    ("Bundle", "type"): frozenset({"transaction", "searchset"}),
-    ("OperationOutcome", "resourceType"): frozenset({"OperationOutcome"}),
-}
 
 
 def emitted(resource: Mapping[str, Any]) -> bytes:
@@ -39,26 +27,29 @@ def emitted(resource: Mapping[str, Any]) -> bytes:
     Raises
     ------
     InvalidMessage
-        If it is not a valid FHIR R4 resource; names the first element that is wrong.
+        If it is not a valid FHIR R4 resource, or not one that radcds emits: names the first
+        element that is wrong and what is allowed, and never a value.
 
     References
     ----------
     FHIR R4 datatypes ``string``; http://hl7.org/fhir/R4/terminologies.html required bindings.
     """
     cleaned = _cleaned(resource)
+    check(cleaned)
     kind = str(cleaned["resourceType"])
     try:
         get_fhir_model_class(kind).model_validate(cleaned)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        msg = f"{kind}.{where}: {first['msg']}"
-        raise InvalidMessage(msg) from error
-    for (of_kind, element), allowed in _BINDINGS.items():
-        if of_kind == kind and cleaned.get(element) not in allowed:
-            msg = f"{kind}.{element}: {cleaned.get(element)!r} is not a code that radcds emits"
-            raise InvalidMessage(msg)
+        first = error.errors(include_input=False, include_context=False, include_url=False)[0]
+        where = ".".join((kind, *(str(part) for part in first["loc"])))
+        msg = f"{where}: is not valid for FHIR R4 ({first['type']})"
+        raise InvalidMessage(msg) from None
     return _written(cleaned)
+
+
+def legal(text: str) -> str:
+    """Give text without the characters that FHIR strings may not hold, and without space around."""
+    return _ILLEGAL.sub("", text).strip()
 
 
 def unchecked(resource: Mapping[str, Any]) -> bytes:
@@ -73,7 +64,7 @@ def _written(cleaned: Mapping[str, Any]) -> bytes:
 def _cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Drop illegal characters, and what is empty: FHIR has no empty string, list or object."""
     if isinstance(value, str):
-        return _ILLEGAL.sub("", value).strip()
+        return legal(value)
     if isinstance(value, Mapping):
         return dict(_kept(value))
     if isinstance(value, list | tuple):

@@ -15,7 +15,7 @@ def imaging_study(study: Study, references: References) -> dict[str, object]:
     return {
         "resourceType": "ImagingStudy",
         "id": references.id_of("ImagingStudy"),
-        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study.study_instance_uid}"}],
+        "identifier": [_study_uid(study.study_instance_uid)],
         "status": "available",
         "modality": [_modality(modality) for modality in study.modalities],
         "subject": references.subject,
@@ -26,6 +26,12 @@ def imaging_study(study: Study, references: References) -> dict[str, object]:
         "description": study.description,
         "series": [_series(each) for each in study.series],
     }
+
+
+def _study_uid(uid: str) -> dict[str, object]:
+    code, display = codes.STUDY_INSTANCE_UID
+    coding = {"system": codes.DCM, "code": code, "display": display}
+    return {"type": {"coding": [coding]}, "system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
 
 
 def _series(series: Series) -> dict[str, object]:

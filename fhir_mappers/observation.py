@@ -3,6 +3,13 @@
 from ai_engine.result import Finding, TriageResult
 from fhir_mappers import codes
 from fhir_mappers.references import AI_ASSERTED, References
+from fhir_mappers.report_context import Verdict
+
+_STATUS = {None: "preliminary", Verdict.CONFIRMED: "final", Verdict.CORRECTED: "amended"}
+_CORRECTED = (
+    "A radiologist corrected the report of this result: see its conclusion. "
+    "The value here is still the AI's."
+)
 
 
 def observation(
@@ -11,6 +18,9 @@ def observation(
     references: References,
 ) -> dict[str, object]:
     """Give the Observation of one finding, positive or not, with probability and threshold.
+
+    Once a radiologist confirmed it, it is final and theirs too. Where they corrected the result, it
+    is amended by a note; the value stays the AI's, and nobody else answers for it.
 
     References
     ----------
@@ -23,6 +33,8 @@ def observation(
         else []
     )
     present = "above its threshold" if finding.positive else "not above its threshold"
+    signed = references.context.signed
+    verdict = signed.verdict if signed else None
     flag = codes.triage(outcome).hl7_flag if finding.positive else "N"
     return {
         "resourceType": "Observation",
@@ -31,7 +43,7 @@ def observation(
         "extension": [{"url": codes.AI_CONFIDENCE, "valueDecimal": round(finding.probability, 4)}],
         "basedOn": references.order,
         "partOf": [references.to("ImagingStudy")],
-        "status": "preliminary",
+        "status": _STATUS[verdict],
         "category": [
             {"coding": [{"system": f"{codes.HL7_BASE}/observation-category", "code": "imaging"}]}
         ],
@@ -47,11 +59,13 @@ def observation(
         },
         "subject": references.subject,
         "effectiveDateTime": references.started,
-        "issued": references.issued,
+        "issued": references.released,
+        "performer": references.radiologist if verdict is Verdict.CONFIRMED else [],
         "valueCodeableConcept": {"coding": coding, "text": f"{code.display}: {present}"},
         "interpretation": [
             {"coding": [{"system": f"{codes.HL7_BASE}/v3-ObservationInterpretation", "code": flag}]}
         ],
+        "note": [{"text": _CORRECTED}] if verdict is Verdict.CORRECTED else [],
         "device": references.to("Device"),
         "derivedFrom": [references.to("ImagingStudy")],
         "component": [

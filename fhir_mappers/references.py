@@ -1,22 +1,20 @@
 """How the resources of one result refer to each other, and to patient and order."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from fhir_mappers import codes
 from fhir_mappers.fhir_json import identifier_system
 from fhir_mappers.identifiers import resource_id
-from fhir_mappers.report_context import ReportContext
+from fhir_mappers.report_context import ReportContext, Site
 from fhir_mappers.study import Study
 
-AI_ASSERTED = {
-    "security": [
-        {
-            "system": codes.OBSERVATION_VALUE,
-            "code": "AIAST",
-            "display": "Artificial Intelligence asserted",
-        }
-    ]
+AI_LABEL = {
+    "system": codes.OBSERVATION_VALUE,
+    "code": "AIAST",
+    "display": "Artificial Intelligence asserted",
 }
+AI_ASSERTED = {"security": [AI_LABEL]}
 """``meta`` of everything that the AI asserts (HL7 AI Transparency on FHIR)."""
 
 
@@ -46,6 +44,22 @@ class References:
         return {"type": "Patient", "identifier": identifier}
 
     @property
+    def organisation(self) -> dict[str, object]:
+        """Refer to who runs this server, by name."""
+        return organisation(self.context.site)
+
+    @property
+    def radiologist(self) -> list[dict[str, object]]:
+        """Refer to the radiologist who signed, by identifier and name; nothing where nobody did."""
+        signed = self.context.signed
+        if signed is None:
+            return []
+        issuer, value = signed.identifier
+        system = identifier_system(issuer, self.context.site) if issuer.strip() else ""
+        identifier = {"system": system, "value": value}
+        return [{"type": "Practitioner", "identifier": identifier, "display": signed.radiologist}]
+
+    @property
     def order(self) -> list[dict[str, object]]:
         """Refer to the order by accession number, if there is one."""
         if not self.study.accession_number:
@@ -66,4 +80,20 @@ class References:
     @property
     def issued(self) -> str:
         """Give the time of the result."""
-        return self.context.issued.isoformat(timespec="milliseconds")
+        return instant(self.context.issued)
+
+    @property
+    def released(self) -> str:
+        """Give the time of this version: of the sign-off, else of the result."""
+        signed = self.context.signed
+        return instant(signed.at) if signed else self.issued
+
+
+def instant(when: datetime) -> str:
+    """Give a time as a FHIR ``instant``; it has an offset."""
+    return when.isoformat(timespec="milliseconds")
+
+
+def organisation(site: Site) -> dict[str, object]:
+    """Refer to who runs a server, by name."""
+    return {"type": "Organization", "display": site.name}

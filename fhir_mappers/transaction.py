@@ -6,14 +6,17 @@ The patient is referred to by identifier, never by name: who that is, the receiv
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from ai_engine.result import Outcome, TriageResult
 from fhir_mappers.device import device
 from fhir_mappers.diagnostic_report import diagnostic_report
 from fhir_mappers.fhir_json import emitted
 from fhir_mappers.imaging_study import imaging_study
 from fhir_mappers.media import binary, media
+from fhir_mappers.model_card import model_card
 from fhir_mappers.observation import observation
-from fhir_mappers.provenance import provenance
+from fhir_mappers.provenance import provenance, sign_off_provenance
 from fhir_mappers.references import References
 from fhir_mappers.report_context import ReportContext
 from fhir_mappers.study import Study
@@ -31,14 +34,15 @@ def transaction_bundle(
     outcome
         What the engine said; not analysed gives a report in words, and no Observation.
     context
-        Identifiers and times; the same context gives the same bytes.
+        Identifiers and times; the same context gives the same bytes. With a sign-off every id
+        stays, so that the PUT replaces what was preliminary.
     overlay_jpeg
         The overlay, or ``None`` where there is none or the site shows none.
 
     Raises
     ------
     InvalidMessage
-        If a resource is not valid FHIR R4.
+        If a resource is not valid FHIR R4, or a sign-off corrects without saying what is true.
 
     References
     ----------
@@ -49,6 +53,8 @@ def transaction_bundle(
         device(context, references),
         imaging_study(study, references),
     ]
+    if context.model_card:
+        resources.insert(0, model_card(context, references))
     if isinstance(outcome, TriageResult):
         resources += [observation(each, outcome, references) for each in outcome.findings]
     if overlay_jpeg is not None:
@@ -60,13 +66,53 @@ def transaction_bundle(
         diagnostic_report(study, outcome, context, references, shows_overlay=bool(overlay_jpeg)),
         provenance(outcome, context, references),
     ]
-    for resource in resources:
-        emitted(resource)
-    entries = [_entry(resource) for resource in resources]
+    if context.signed:
+        resources.append(sign_off_provenance(outcome, context.signed, references))
+    entries = [entry(resource) for resource in resources]
     return emitted({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 
 
-def _entry(resource: Mapping[str, Any]) -> dict[str, object]:
+def sign_off_bundle(
+    study: Study, outcome: Outcome, *, context: ReportContext, shows_overlay: bool
+) -> bytes:
+    """Give the transaction of a sign-off: what it changes, and who said so.
+
+    Parameters
+    ----------
+    study, outcome
+        Of the result.
+    context
+        With the sign-off.
+    shows_overlay
+        Whether the result was published with its overlay.
+
+    Raises
+    ------
+    InvalidMessage
+        If a resource is not valid FHIR R4, or a sign-off corrects without saying what is true.
+    """
+    references = References(study, context)
+    resources: list[Mapping[str, Any]] = []
+    if isinstance(outcome, TriageResult):
+        resources += [observation(each, outcome, references) for each in outcome.findings]
+    resources.append(
+        diagnostic_report(study, outcome, context, references, shows_overlay=shows_overlay)
+    )
+    if context.signed:
+        resources.append(sign_off_provenance(outcome, context.signed, references))
+    entries = [entry(each) for each in resources]
+    return emitted({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+
+def replaced(published: bytes, later: bytes) -> bytes:
+    """Give a published transaction with the entries of a later one in place of its own."""
+    value, newer = orjson.loads(published), orjson.loads(later)
+    entries = {each["request"]["url"]: each for each in (*value["entry"], *newer["entry"])}
+    return orjson.dumps({**value, "entry": list(entries.values())})
+
+
+def entry(resource: Mapping[str, Any]) -> dict[str, object]:
+    """Give the entry of a transaction that PUTs a resource under its own id."""
     address = f"{resource['resourceType']}/{resource['id']}"
     return {
         "fullUrl": f"urn:uuid:{resource['id']}",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
+from fhir_mutants import bundle as signed_bundle
 from judges import ask
 from pydantic import ValidationError
 from studies import ISSUED, OUTCOMES, STUDY_UID, chest_image, chest_instance, chest_study, context
@@ -14,6 +15,8 @@ from studies import site as example_site
 from ai_engine.result import TriageResult
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.operation_outcome import operation_outcome
+from fhir_mappers.recall import recalled_bundle
+from fhir_mappers.report_context import Recall, Verdict
 from fhir_mappers.report_set import report_set
 
 
@@ -39,6 +42,15 @@ def test_every_bundle_is_accepted(name: str) -> None:
 def test_a_study_with_nothing_but_a_uid_is_accepted() -> None:
     content = bundle("not_analysed", started=None, accession_number="", description="", series=())
     assert ask("fhir", content)["complaints"] == []
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_what_a_radiologist_signed_and_its_recall_are_accepted(verdict: Verdict) -> None:
+    signed = signed_bundle("flagged", verdict)
+    recall = Recall("The model reads images of one detector wrongly.", ISSUED)
+    for content in (signed, recalled_bundle(signed, site=example_site(), recall=recall)):
+        get_fhir_model_class("Bundle").model_validate_json(content)
+        assert ask("fhir", content)["complaints"] == []
 
 
 @pytest.mark.parametrize("kind", list(AuditKind))

@@ -47,7 +47,7 @@ RULES = {
     ],
     AuditKind.FEEDBACK: [
         "type.code = 'rest' and subtype.code = 'create' and action = 'C'",
-        "agent.where(type.coding.code = 'IRCP' and requestor = true).count() = 1",
+        "agent.where(type.coding.code = 'AUT' and requestor = true).count() = 1",
         "entity.where(type.code = '2' and role.code = '4').what.exists()",
     ],
     AuditKind.SIGN_IN: [
@@ -71,6 +71,15 @@ RULES = {
         "entity.where(type.code = '4').what.exists()",
     ],
 }
+
+
+def test_what_a_person_does_to_the_server_names_the_person() -> None:
+    fact = AuditFact(AuditKind.OPERATION, ISSUED, "dr.who", "192.0.2.1", detail={"action": "pause"})
+    event = json.loads(audit_event(fact, site()))
+    (person,) = (each for each in event["agent"] if each["requestor"])
+    assert person["who"]["identifier"]["value"] == "dr.who"
+
+
 # Who sends the data and who gets them: a swap is invisible in the structure.
 ROLES = {
     AuditKind.READ_STUDY: ("image archive", "https://radcds.example.org"),

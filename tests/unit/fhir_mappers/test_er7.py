@@ -45,6 +45,17 @@ def test_a_picture_that_does_not_fit_is_refused_and_not_cut() -> None:
         encapsulated("RADCDS", "IM", "JPEG", "A" * 99_999)
 
 
+def test_a_character_that_the_set_lacks_is_not_lost_in_silence() -> None:
+    note = Segment("NTE", {3: "Zoë"})
+    assert message([HEADER, note], codec="latin-1").endswith(b"Zo\xeb\r")
+    with pytest.raises(InvalidMessage, match="lacks a character"):
+        message([HEADER, note], codec="ascii")
+
+
+def test_empty_fields_at_the_end_are_left_out_of_the_header_too() -> None:
+    assert message([Segment("MSH", {9: "ACK", 18: ""})]) == b"MSH|^~\\&|||||||ACK\r"
+
+
 def test_a_message_starts_with_its_header() -> None:
     with pytest.raises(InvalidMessage, match="MSH"):
         message([Segment("PID", {1: "1"})])
