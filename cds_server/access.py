@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from cds_server.amendments import Amendment, SignOffAsked
 from cds_server.errors import ResultNotFound
 from cds_server.feedback import Agreement, Verdict
 from cds_server.gate import EMERGENCY, Gate
@@ -13,7 +14,7 @@ from cds_server.ports import StudyEntry
 from cds_server.viewer import Viewer
 from cds_server.worklist import WorklistPage, WorklistQuery
 from fhir_mappers.audit_event import AuditKind, audit_event
-from fhir_mappers.report_context import DisplayMode, Site
+from fhir_mappers.report_context import DisplayMode, SignOff, Site
 
 _WITHOUT_LOCATION = frozenset({"card.json", "original.png"})
 _EMERGENCY_LASTS = timedelta(hours=1)
@@ -125,7 +126,11 @@ class Access:
         if self._gate.site.display_mode is DisplayMode.TRIAGE_ONLY:
             self._check_without_location(result_id, name)
         if self._gate.as_shown(entry, viewer).withheld:
-            msg = "the model runs in shadow: what it said is recorded and not shown"
+            msg = (
+                "the result was taken back"
+                if entry.recalled
+                else "the model runs in shadow: what it said is recorded and not shown"
+            )
             raise ResultNotFound(msg)
         content = self._gate.stores.results.artefact(result_id, name)
         self._gate.record([self._gate.view_leaf(entry, viewer, name, emergency=emergency)])
@@ -237,8 +242,8 @@ class Access:
 
     # ── Feedback ─────────────────────────────────────────────────────────────────────────────────
 
-    def give_verdict(self, verdict: Verdict, viewer: Viewer) -> None:
-        """Keep what a reader says of a result, with its leaf.
+    def give_verdict(self, verdict: Verdict, viewer: Viewer, signed: SignOff | None = None) -> None:
+        """Keep what a reader says of a result, with its leaf; signed, it will be published.
 
         Raises
         ------
@@ -249,11 +254,22 @@ class Access:
         """
         entry = self._gate.stores.results.entry(verdict.result_id)
         emergency = self._gate.admit(entry, viewer, Permission.WRITE_VERDICT)
+        if signed is not None:
+            self._gate.check_role(viewer, Permission.SIGN, "sign")
+            if entry.result is None:
+                msg = "there is no result yet that could be signed"
+                raise ResultNotFound(msg)
         detail = {"agreement": verdict.agreement.value, "radpeer": verdict.radpeer}
         if verdict.agreement is Agreement.DISAGREE:
             detail["reason"] = verdict.reason
         fact = self._gate.fact(AuditKind.FEEDBACK, entry, viewer, detail, emergency=emergency)
-        self._gate.stores.feedback.add_verdict(verdict, [audit_event(fact, self._gate.site)])
+        asked = SignOffAsked("", entry.result_id, signed, "viewer") if signed else None
+        leaf = audit_event(fact, self._gate.site)
+        self._gate.stores.feedback.add_verdict(verdict, [leaf], asked)
+
+    def amendments(self, result_id: str) -> Sequence[Amendment]:
+        """Say how a result was amended; for a page whose look is recorded already."""
+        return self._gate.stores.amendments.amendments(result_id)
 
     def verdicts(self, result_id: str) -> Sequence[Verdict]:
         """Give what readers said of a result; for a page whose look is recorded already."""

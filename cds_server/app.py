@@ -37,7 +37,7 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
     keys: doors.Keys,
     network: Network,
     readiness: Readiness,
-    events: Blueprint,
+    programs: Sequence[Blueprint],
     pages: Sequence[Blueprint],
     page_of: PageOf,
     software_version: str,
@@ -58,8 +58,8 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
         Centres, EHRs and token issuers.
     readiness
         Checks of ``/readyz``.
-    events
-        Blueprint for what the PACS tells.
+    programs
+        Blueprints for the PACS, which tells of studies, and for the monitoring.
     pages
         Blueprints of the pages for people.
     page_of
@@ -79,7 +79,7 @@ def create_app(  # noqa: PLR0913 - the parts of the application, by name
         cds_services(CardAccess(gate), answers, origins),
         fhir_api(FhirAccess(gate), network, software_version, RELEASE_DATE),
         health(readiness),
-        events,
+        *programs,
         *pages,
     ):
         app.register_blueprint(blueprint)

@@ -17,14 +17,10 @@ from ai_engine.engine import Engine as AiEngine
 from ai_engine.result import ModelIdentity
 from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
-from cds_server.adapters.dicom_folder_destination import DicomFolderDestination
 from cds_server.adapters.dicomweb_archive import DicomWebArchive
 from cds_server.adapters.dicomweb_destination import DicomWebDestination
 from cds_server.adapters.dicomweb_service import DicomWebService
-from cds_server.adapters.fhir_destination import FhirDestination
 from cds_server.adapters.folder_archive import FolderArchive
-from cds_server.adapters.folder_destination import FolderDestination
-from cds_server.adapters.hl7_folder_destination import Hl7FolderDestination
 from cds_server.adapters.https_key_source import HttpsKeySource
 from cds_server.adapters.installation_file import installation_id
 from cds_server.adapters.key_files import KeyFiles
@@ -35,6 +31,7 @@ from cds_server.adapters.pacs_credentials import (
 )
 from cds_server.adapters.pacs_link import SLOWEST_BYTES_PER_S
 from cds_server.adapters.sandboxed_decoder import SandboxedDecoder
+from cds_server.adapters.sql_amendment_store import SqlAmendmentStore
 from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
@@ -48,9 +45,12 @@ from cds_server.adapters.sql_session_store import SqlSessionStore
 from cds_server.adapters.system_clock import SystemClock
 from cds_server.adapters.token_file import TokenFile
 from cds_server.adapters.ups_rs import UpsRs
+from cds_server.amending import Amending
+from cds_server.amendments import AmendmentStore
 from cds_server.arrivals import ArrivalStore
 from cds_server.config import ArchiveAuth, Settings, is_address
 from cds_server.delivery import Courier, Patience
+from cds_server.destinations import destinations_of
 from cds_server.errors import AuditUnavailable, InvalidSettings
 from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
@@ -114,7 +114,7 @@ class Services:
         How the parts of the server are, and the gate before it.
     arrivals
         What arrived in the archive.
-    store, trail, outbox, repository, session_store
+    store, trail, outbox, amendments, repository, session_store
         The stores behind it.
     clock
         What time it is.
@@ -141,6 +141,7 @@ class Services:
     store: ResultStore
     trail: AuditTrail
     outbox: Outbox
+    amendments: AmendmentStore
     repository: FhirRepository
     session_store: SessionStore
     clock: Clock
@@ -169,11 +170,12 @@ def services(settings: Settings) -> Services:
     trail = SqlAuditTrail(engine)
     store = SqlResultStore(engine, Placing(network, settings.targets))
     outbox = SqlOutbox(engine)
+    amendments = SqlAmendmentStore(engine)
     repository = SqlFhirRepository(engine)
     session_store = SqlSessionStore(engine)
     clock = SystemClock()
     gate = Gate(
-        Stores(store, store, repository, SqlFeedbackStore(engine), session_store),
+        Stores(store, store, repository, SqlFeedbackStore(engine), session_store, amendments),
         trail=trail,
         site=settings.site,
         clock=clock,
@@ -197,6 +199,7 @@ def services(settings: Settings) -> Services:
         store=store,
         trail=trail,
         outbox=outbox,
+        amendments=amendments,
         repository=repository,
         session_store=session_store,
         clock=clock,
@@ -274,6 +277,7 @@ def _keys(  # noqa: PLR0913, PLR0917 - what the doors need of everything else
             clock=clock,
         ),
         pacs=TokenFile(settings.pacs_events_token) if settings.pacs_events_token else None,
+        metrics=TokenFile(settings.metrics_token) if settings.metrics_token else None,
     )
 
 
@@ -495,17 +499,27 @@ def folder_archive(paths: Sequence[Path]) -> FolderArchive:
 
 def destinations(services: Services) -> tuple[AnyDestination, ...]:
     """Build every destination that the settings name; the embedded FHIR store is always one."""
-    settings = services.settings
-    built: list[AnyDestination] = [FhirDestination(services.repository)]
-    if settings.oru_folder:
-        built.append(Hl7FolderDestination(settings.oru_folder))
-    if is_address(settings.result_archive):
-        built.append(DicomWebDestination(services.pacs[settings.result_archive]))
-    elif settings.result_archive:
-        built.append(DicomFolderDestination(Path(settings.result_archive)))
-    if settings.output:
-        built.append(FolderDestination(settings.output, services.trail))
-    return tuple(built)
+    return destinations_of(
+        services.settings,
+        repository=services.repository,
+        trail=services.trail,
+        outbox=services.outbox,
+        pacs=services.pacs,
+        signing_keys=services.signing_keys,
+    )
+
+
+def amending(services: Services, destinations: Sequence[AnyDestination]) -> Amending:
+    """Build what publishes sign-offs and recalls."""
+    return Amending(
+        services.store,
+        services.amendments,
+        destinations=[each.name for each in destinations],
+        site=services.settings.site,
+        clock=services.clock,
+        software_version=version("radcds"),
+        note=services.operations.note,
+    )
 
 
 def triage(
@@ -521,6 +535,7 @@ def triage(
     courier = Courier(
         outbox=services.outbox,
         store=services.store,
+        amendments=services.amendments,
         trail=services.trail,
         destinations=destinations,
         site=services.settings.site,

@@ -1,4 +1,4 @@
-"""The command line: ``radcds read | serve | worker | demo | doctor | audit | air``.
+"""The command line: ``radcds read | serve | worker | demo | doctor | …``.
 
 Exit codes: 0 done; 1 done, but some input could not be read or a delivery was given up; 2 wrong
 usage; 3 refused to start (setting, model, port, folder in use); 4 the audit trail cannot be
@@ -22,9 +22,11 @@ from cds_server import bootstrap
 from cds_server.air_command import air
 from cds_server.batch import BatchReport, batch_settings, read_batch
 from cds_server.config import Settings
+from cds_server.delivery_command import delivery, recall
 from cds_server.demo import Shown, artefact_paths, demonstration
 from cds_server.doctor import examine
 from cds_server.errors import AlreadyRunning, AuditUnavailable, InvalidSettings
+from cds_server.hl7_command import hl7
 from cds_server.serve import PortInUse, serve_until_stopped, wait_for_signal
 from cds_server.summary import batch_as_json, batch_table
 from cds_server.worker import work_until_signalled
@@ -40,6 +42,9 @@ app = typer.Typer(
 audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(air, name="air")
+app.add_typer(hl7, name="hl7")
+app.add_typer(delivery, name="delivery")
+app.command("recall")(recall)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

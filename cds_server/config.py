@@ -88,6 +88,9 @@ class Settings:
     pacs_events_token: Path | None = _setting(
         None, "File with the token (32 characters or more) that a PACS shows with its events"
     )
+    metrics_token: Path | None = _setting(
+        None, "File with the token (32 characters or more) that Prometheus shows at `/metrics`"
+    )
     decoder_memory_mb: int = _setting(768, "Megabytes that opening one image may take")
     decoder_timeout_s: float = _setting(20.0, "Seconds that opening one image may take")
     poll_interval_s: float = _setting(5.0, "Seconds between two looks for new studies")
@@ -95,6 +98,9 @@ class Settings:
         None, "Folder that gets one subfolder of artefacts per study; none by default"
     )
     oru_folder: Path | None = _setting(None, "Folder that gets each ORU message as a file")
+    destinations: Path | None = _setting(
+        None, "TOML file of the HL7 and FHIR receivers of results, and of the orders that come in"
+    )
     delivery_attempts: int = _setting(
         30, "Failures of its own after which a delivery is parked; an outage counts as none"
     )

@@ -5,6 +5,7 @@ fails because the receiver is away keeps everything for that receiver back, unti
 deliveries gets through as a probe. Neither keeps any other receiver waiting.
 """
 
+import contextlib
 import hashlib
 import random
 import threading
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from cds_server.amendments import AmendmentStore
 from cds_server.errors import (
     ArchiveUnreachable,
     DeliveryFailed,
@@ -34,6 +36,7 @@ from fhir_mappers.report_context import DisplayMode, ReportSet, Site
 
 _ACTOR = "radcds"
 _LONGEST_HOLD_S = 3600.0
+_READY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,9 @@ class _Holds:
             return self.holds.setdefault(name, _Hold()).arrived
 
 
+_NOBODY_ELSE = contextlib.nullcontext()
+
+
 class Courier:
     """Delivers publications, one attempt at a time.
 
@@ -117,8 +123,8 @@ class Courier:
     ----------
     outbox
         What is to go where.
-    store
-        Where results are kept.
+    store, amendments
+        Where results are kept, and what changed them afterwards.
     trail
         Nothing is handed over unless it has recorded it.
     destinations
@@ -138,6 +144,7 @@ class Courier:
         *,
         outbox: Outbox,
         store: ResultStore,
+        amendments: AmendmentStore,
         trail: AuditTrail,
         destinations: Sequence[AnyDestination],
         site: Site,
@@ -149,6 +156,7 @@ class Courier:
     ) -> None:
         self._outbox = outbox
         self._store = store
+        self._amendments = amendments
         self._trail = trail
         self._destinations = {each.name: each for each in destinations}
         self._site = site
@@ -157,6 +165,7 @@ class Courier:
         self._note = note
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._holds = _Holds(patience, self._jitter, elapsed_s)
+        self._turns = {each.name: threading.Semaphore(each.at_once) for each in destinations}
         self._seen_arrived: dict[tuple[str, str], int] = {}
 
     @property
@@ -165,9 +174,10 @@ class Courier:
         return self._destinations
 
     def places(self) -> Mapping[str, int]:
-        """Say how many deliveries to each destination may be under way now.
+        """Say how many deliveries to each destination may be in hand now.
 
-        None where it is paused or left alone; one, as a probe, where the last attempt was in vain.
+        None where it is paused or left alone; one, as a probe, where the last attempt was in vain;
+        else some more than are handed over at once, so that the next is ready.
         """
         paused = self._outbox.paused()
         return {
@@ -175,7 +185,7 @@ class Courier:
             if name in paused or self._holds.remaining_s(name)
             else 1
             if self._holds.failing(name)
-            else destination.at_once
+            else destination.at_once + _READY
             for name, destination in self._destinations.items()
         }
 
@@ -187,6 +197,10 @@ class Courier:
         AuditUnavailable
             If the audit trail refuses: then nothing was handed over.
         """
+        with self._turns.get(destination, _NOBODY_ELSE):
+            return self._attempted(publication_id, destination, turn)
+
+    def _attempted(self, publication_id: str, destination: str, turn: int) -> float | None:
         delivery = self._outbox.delivery(publication_id, destination)
         if delivery.state is not DeliveryState.WAITING or delivery.turn != turn:
             return None
@@ -251,6 +265,8 @@ class Courier:
         if result is None:
             msg = "it is queued for delivery but not stored"
             raise DeliveryRefused(msg)
+        if amendment := self._amendments.amendment(delivery.publication_id):
+            result = replace(result, signed=amendment.signed, recall=amendment.recall)
         artefacts = self._store.artefacts(delivery.publication_id)
         self._check_may_leave(artefacts)
         with _plain_failures():

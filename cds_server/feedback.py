@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from cds_server.amendments import SignOffAsked
+
 
 class Agreement(StrEnum):
     """Whether a reader agrees with the result."""
@@ -146,8 +148,10 @@ class FeedbackStore(Protocol):
         """Give what was said of one card, oldest first."""
         ...
 
-    def add_verdict(self, verdict: Verdict, audit_events: Sequence[bytes]) -> None:
-        """Keep a verdict, and take the study off the open worklist.
+    def add_verdict(
+        self, verdict: Verdict, audit_events: Sequence[bytes], asked: SignOffAsked | None = None
+    ) -> None:
+        """Keep a verdict, and take the study off the open worklist; with a sign-off asked for.
 
         Raises
         ------

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cds_server.amendments import AmendmentStore
 from cds_server.errors import Forbidden
 from cds_server.feedback import FeedbackStore
 from cds_server.network import Role
@@ -36,6 +37,7 @@ class Stores:
     repository: FhirRepository
     feedback: FeedbackStore
     sessions: SessionStore
+    amendments: AmendmentStore
 
 
 class Gate:
@@ -153,8 +155,12 @@ class Gate:
             self.refuse(viewer, what, "This window is about one patient. Open radcds by itself.")
 
     def as_shown(self, entry: StudyEntry, viewer: Viewer) -> StudyEntry:
-        """Give a line as its viewer may see it: what a model said in shadow is not for readers."""
-        return replace(entry, withheld=entry.shadow and viewer.role not in _SEES_SHADOW)
+        """Give a line as its viewer may see it.
+
+        What a model said in shadow is not for readers, nor what was taken back.
+        """
+        hidden = entry.shadow or entry.recalled
+        return replace(entry, withheld=hidden and viewer.role not in _SEES_SHADOW)
 
     def in_scope(self, entry: StudyEntry, viewer: Viewer) -> bool:
         """Say whether a study is of the viewer's centres and patient."""

@@ -12,6 +12,7 @@
 Deliveries of the same study to the same destination go in the order in which they were added.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,6 +119,14 @@ class Pause:
 
     by: str
     since: datetime
+
+
+def order_key(accession_issuer: str, accession_number: str, study_instance_uid: str) -> str:
+    """Give what publications of one accession number share, and no others: opaque, a UUID."""
+    ordered_by = (
+        f"{accession_issuer}|{accession_number}" if accession_number else study_instance_uid
+    )
+    return str(uuid.uuid5(uuid.UUID(int=0), ordered_by))
 
 
 class Outbox(Protocol):

@@ -18,6 +18,7 @@ class Permission(StrEnum):
     READ_STUDY = "study:read"
     READ_IMAGE = "image:read"
     WRITE_VERDICT = "verdict:write"
+    SIGN = "result:sign"
     BREAK_GLASS = "study:break-glass"
     READ_AUDIT = "audit:read"
     READ_FHIR = "fhir:read"
@@ -32,12 +33,12 @@ _LOOK = frozenset({Permission.READ_STUDY, Permission.READ_IMAGE, Permission.END_
 _READER = frozenset({Permission.READ_WORKLIST, Permission.WRITE_VERDICT, Permission.BREAK_GLASS})
 
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
-    Role.RADIOLOGIST: _LOOK | _READER,
+    Role.RADIOLOGIST: _LOOK | _READER | {Permission.SIGN},
     Role.CLINICIAN: _LOOK | {Permission.BREAK_GLASS},
     Role.AUDITOR: frozenset({Permission.READ_WORKLIST, Permission.READ_AUDIT})
     | {Permission.READ_STUDY, Permission.READ_OPERATIONS, Permission.END_SESSION},
     Role.SYSTEM: frozenset({Permission.READ_FHIR, Permission.CALL_CDS}),
-    Role.OPERATOR: frozenset(Permission) - {Permission.NONE},
+    Role.OPERATOR: frozenset(Permission) - {Permission.NONE, Permission.SIGN},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from ai_engine.image import Image
 from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Priority, Reason
-from fhir_mappers.report_context import ReportSet
+from fhir_mappers.report_context import Recall, ReportSet, SignOff
 from fhir_mappers.selection import Exclusion
 from fhir_mappers.study import Study
 
@@ -25,6 +25,7 @@ class StudyState(StrEnum):
 
 # What was not analysed stands before "normal": somebody has to look.
 _WORKLIST_ORDER = (Priority.URGENT, Priority.FLAGGED, None, Priority.NORMAL)
+TAKEN_BACK_RANK = _WORKLIST_ORDER.index(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class StoredResult:
         What was not read, and why.
     notes
         What else is to be known of the choice of images, such as gaps between slices.
+    signed, recall
+        Of an amendment that is delivered: what it says. Not kept with the result.
     """
 
     result_id: str
@@ -68,6 +71,8 @@ class StoredResult:
     chosen: Mapping[str, str] = field(default_factory=dict)
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
+    signed: SignOff | None = None
+    recall: Recall | None = None
 
     @property
     def unread(self) -> int:
@@ -101,7 +106,9 @@ class StudyEntry:
     superseded
         Whether the same study was read again: by a later model version, or with later images.
     withheld
-        Whether the viewer may not see what the AI said: the model ran in shadow.
+        Whether the viewer may not see what the AI said: the model ran in shadow, or was recalled.
+    recalled
+        Whether the result was taken back: its model version was recalled.
     """
 
     result_id: str
@@ -115,6 +122,7 @@ class StudyEntry:
     closed_at: datetime | None = None
     superseded: bool = False
     withheld: bool = False
+    recalled: bool = False
 
     @property
     def shadow(self) -> bool:
@@ -130,10 +138,13 @@ class StudyEntry:
     def rank(self) -> int:
         """Position in a worklist: urgent, flagged, not analysed, normal, queued.
 
-        A result in shadow gives none: the study stands as if the AI had not read it.
+        A result in shadow gives none: the study stands as if the AI had not read it. One that was
+        taken back is as good as not analysed: somebody has to look.
         """
         if self.result is None or self.result.shadow:
             return len(_WORKLIST_ORDER)
+        if self.recalled:
+            return TAKEN_BACK_RANK
         outcome = self.result.outcome
         return _WORKLIST_ORDER.index(None if isinstance(outcome, NotAnalysed) else outcome.priority)
 
@@ -206,6 +217,8 @@ class ResultStore(Protocol):
     def artefact(self, result_id: str, name: str) -> bytes:
         """Give the stored bytes of an artefact by its file name, such as ``bundle.json``.
 
+        Of a result that was signed or taken back, as it was published last.
+
         ``original.png`` is the analysed image without the overlay.
 
         Raises
@@ -219,8 +232,8 @@ class ResultStore(Protocol):
         """Give the stored bytes of one artefact of each result that has it, by result."""
         ...
 
-    def artefacts(self, result_id: str) -> ReportSet:
-        """Give the stored report set, byte for byte.
+    def artefacts(self, publication_id: str) -> ReportSet:
+        """Give the report set of a publication, byte for byte; a result is one under its own id.
 
         Raises
         ------

@@ -13,7 +13,6 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 """
 
 import itertools
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -30,7 +29,7 @@ from cds_server.errors import (
     AuditUnavailable,
 )
 from cds_server.imaging import Decoder, ImageArchive
-from cds_server.outbox import Delivery, DeliveryState, Outbox
+from cds_server.outbox import Delivery, DeliveryState, Outbox, order_key
 from cds_server.ports import (
     AuditTrail,
     Clock,
@@ -220,9 +219,13 @@ class Triage(DBOSConfiguredInstance):
 
     def _explained(self, entry: StudyEntry, read: StoredResult) -> int:
         """Give how many instances a study holds where nothing but our own objects was added."""
-        delivered = entry.delivered.get(self._back_into_archive)
-        own = self._store.artefacts(read.result_id).dicom if delivered else ()
-        return read.study.number_of_instances + len(own)
+        delivered = self._outbox.deliveries(
+            result_id=entry.result_id,
+            destination=self._back_into_archive,
+            states=frozenset({DeliveryState.DELIVERED}),
+        )
+        own = sum(len(self._store.artefacts(each.publication_id).dicom) for each in delivered)
+        return read.study.number_of_instances + own
 
     def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give the readings of a study under this model, the latest last."""
@@ -252,7 +255,7 @@ class Triage(DBOSConfiguredInstance):
             If the audit trail did.
         """
         try:
-            order_key = self._read_and_store(identifier)
+            key = self._read_and_store(identifier)
         except (ArchiveUnreachable, AuditUnavailable):
             if attempt >= len(self._reading_waits_s):
                 raise
@@ -262,9 +265,9 @@ class Triage(DBOSConfiguredInstance):
             ):
                 DBOS.enqueue_workflow(READ_QUEUE, self.read_study, identifier, attempt + 1)
             return
-        if order_key:
+        if key:
             for name in self._destinations:
-                self._queue_delivery(_Attempt(identifier, name, order_key))
+                self._queue_delivery(_Attempt(identifier, name, key))
 
     @DBOS.step()
     def _read_and_store(self, identifier: str) -> str:
@@ -288,14 +291,9 @@ class Triage(DBOSConfiguredInstance):
         return self._order_key(result)
 
     def _order_key(self, result: StoredResult) -> str:
-        """Give what the results of one accession number share, and no others."""
-        accession_number = result.study.accession_number
-        ordered_by = (
-            f"{self._site.accession_issuer}|{accession_number}"
-            if accession_number
-            else result.study.study_instance_uid
-        )
-        return str(uuid.uuid5(uuid.UUID(int=0), ordered_by))
+        study = result.study
+        issuer = self._site.accession_issuer
+        return order_key(issuer, study.accession_number, study.study_instance_uid)
 
     def _is_of_this_model(self, entry: StudyEntry) -> bool:
         own = self._readings(entry.study_instance_uid)

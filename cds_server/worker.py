@@ -50,6 +50,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
     reader = bootstrap.reader(settings)
     destinations = bootstrap.destinations(services)
     triage = bootstrap.triage(services, archive=archive, reader=reader, destinations=destinations)
+    amending = bootstrap.amending(services, destinations)
     performer = bootstrap.performer(services, triage)
     watch = bootstrap.watch(services, archive=archive, look=triage.arrived, model=reader.model)
     with running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S):
@@ -73,6 +74,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
                         log.error("delivery given up", result_id=lost.publication.result_id)
                     told = _tell_problems(archive.problems, told, services, log)
                     told_work = _perform(performer, told_work, services, log)
+                    amending.look()
                     watch.ask()
                 looked(watch.look())
             except ArchiveUnreachable as error:

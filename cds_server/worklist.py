@@ -3,7 +3,8 @@
 Every study has a deadline: the time it was noticed plus the target of its class. The worklist is
 ordered by what is left of that time, then by priority. An urgent study stands above what arrived
 with it, and nothing waits for ever below a stream of urgent ones. Time passes for all alike, so
-the order by "deadline minus now" is the order by deadline.
+the order by "deadline minus now" is the order by deadline. Whoever ordered a study may bring its
+deadline forward, never put it off.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from ai_engine.result import NotAnalysed, Priority
 from cds_server.network import Network
+from cds_server.order_book import Order
 from cds_server.ports import StoredResult, StudyEntry
 
 
@@ -30,16 +32,29 @@ class Targets:
     not_analysed_min: float = 720.0
     routine_min: float = 1440.0
 
-    def due(self, noticed_at: datetime, stored: StoredResult | None) -> datetime:
-        """Give the deadline of a study."""
+    def due(
+        self, noticed_at: datetime, stored: StoredResult | None, orders: Iterable[Order] = ()
+    ) -> datetime:
+        """Give the deadline of a study.
+
+        Where an order asks for haste, the study is due like one of that class, from the time of the
+        order, or from when the study was noticed if that is later; unless it is due earlier.
+        """
         outcome = stored.outcome if stored and not stored.shadow else None
-        minutes = self.routine_min
         if isinstance(outcome, NotAnalysed):
             minutes = self.not_analysed_min
-        elif outcome is not None:
-            of_priority = {Priority.URGENT: self.urgent_min, Priority.FLAGGED: self.flagged_min}
-            minutes = of_priority.get(outcome.priority, self.routine_min)
-        return noticed_at + timedelta(minutes=minutes)
+        else:
+            minutes = self._minutes(outcome.priority if outcome else None)
+        hastened = (
+            max(noticed_at, order.since) + timedelta(minutes=self._minutes(order.haste))
+            for order in orders
+            if order.haste
+        )
+        return min([noticed_at + timedelta(minutes=minutes), *hastened])
+
+    def _minutes(self, priority: Priority | None) -> float:
+        of_priority = {Priority.URGENT: self.urgent_min, Priority.FLAGGED: self.flagged_min}
+        return of_priority.get(priority, self.routine_min) if priority else self.routine_min
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +68,11 @@ class Placing:
         """Give the id of the centre of a study; empty where none claims it, or it is not read."""
         return self.network.centre_of(stored.study.institution) if stored else ""
 
-    def due(self, noticed_at: datetime, stored: StoredResult | None) -> datetime:
-        """Give the deadline of a study."""
-        return self.targets.due(noticed_at, stored)
+    def due(
+        self, noticed_at: datetime, stored: StoredResult | None, orders: Iterable[Order] = ()
+    ) -> datetime:
+        """Give the deadline of a study, with the orders that it has."""
+        return self.targets.due(noticed_at, stored, orders)
 
 
 class Show(StrEnum):

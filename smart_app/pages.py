@@ -25,7 +25,8 @@ from cds_server.web.doors import session, viewer
 from cds_server.web.problems import BadRequest
 from cds_server.worklist import Show, WorklistPage, WorklistQuery
 from fhir_mappers import codes
-from fhir_mappers.report_context import DICOM_FILES, DisplayMode
+from fhir_mappers.report_context import DICOM_FILES, DisplayMode, SignOff
+from fhir_mappers.report_context import Verdict as SignedVerdict
 from fhir_mappers.viewer_images import CT_WINDOWS, Pixels
 from fhir_mappers.wording import explained_finding
 from smart_app.launching import ehr_name
@@ -193,6 +194,7 @@ class StudyPages:
             base=f"/app/{session().handle}",
             prior=self._access.prior(entry, looking),
             verdicts=self._access.verdicts(result_id),
+            amendments=self._access.amendments(result_id),
             events=self._access.audit_events(result_id, looking) if sees_audit else (),
             has_images=self._images.available and may(looking.role, Permission.READ_IMAGE),
             ohif_url=self._ohif_url,
@@ -218,7 +220,8 @@ class StudyPages:
     def verdict(self, result_id: str) -> Response:
         """Keep what the reader says."""
         given = _verdict(request.form, result_id, viewer().user, self._clock)
-        self._access.give_verdict(given, viewer())
+        signed = _signed(given) if request.form.get("sign") else None
+        self._access.give_verdict(given, viewer(), signed)
         return _back(result_id)
 
     def artefact(self, result_id: str, name: str) -> Response:
@@ -374,6 +377,28 @@ def _verdict(form: MultiDict[str, str], result_id: str, user: str, clock: Clock)
         radpeer=radpeer,
         reason=reason if agreement == Agreement.DISAGREE else "",
         comment=comment,
+    )
+
+
+def _signed(given: Verdict) -> SignOff:
+    """Make a verdict a sign-off by whoever is signed in.
+
+    Raises
+    ------
+    BadRequest
+        If it corrects the result without saying what is true instead.
+    """
+    corrects = given.agreement is Agreement.DISAGREE
+    if corrects and not given.comment:
+        msg = "Say in the comment what is true: it is published in place of what the AI said."
+        raise BadRequest(msg)
+    return SignOff(
+        number=0,
+        verdict=SignedVerdict.CORRECTED if corrects else SignedVerdict.CONFIRMED,
+        at=given.at,
+        radiologist=session().display or given.user,
+        identifier=(session().fhir_base_url, given.user),
+        statement=given.comment,
     )
 
 

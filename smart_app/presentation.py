@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from ai_engine.result import Finding, NotAnalysed, TriageResult
+from cds_server.amendments import Amendment
 from cds_server.feedback import DISAGREEMENTS, Verdict
 from cds_server.permissions import Permission, may
 from cds_server.ports import StoredResult, StudyEntry, StudyState
 from cds_server.session import Session
 from fhir_mappers import codes
 from fhir_mappers.report_context import DisplayMode, Site
+from fhir_mappers.report_context import Verdict as SignedVerdict
 from fhir_mappers.wording import explained_finding, figures, headline, incomplete
 
 _MINUTE_S, _HOUR_MIN, _LONG_H, _DAY_H = 60, 60, 10, 48
@@ -39,6 +41,7 @@ _BADGES = {
     "analysing": Badge("Analysing", "…", "queued"),
     "late": Badge("Late: read before the AI result came", "◷", "late"),
     "shadow": Badge("Read in shadow", "◌", "queued"),
+    "withdrawn": Badge("Withdrawn: do not use", "✕", "failed"),
     "superseded": Badge("Superseded by a later result", "⇢", "superseded"),
 }
 RANKS = {"urgent": 0, "flagged": 1, "declined": 2, "failed": 2, "normal": 3, "queued": 4}
@@ -53,6 +56,7 @@ class SessionView:
     role: str
     ehr: str
     can_review: bool
+    can_sign: bool
     can_see_worklist: bool
     can_see_operations: bool
     can_see_audit: bool
@@ -148,6 +152,8 @@ class StudyPage:
     prior: PriorStudy | None
     ohif_url: str
     verdicts: Sequence[VerdictLine]
+    amendments: Sequence[str]
+    signable: bool
     reviewed: bool
     reasons: Sequence[tuple[str, str]]
     artefacts: Sequence[tuple[str, str]]
@@ -166,8 +172,8 @@ class Around:
         Address of the session, such as ``/app/4f``.
     prior
         The study before, or ``None``.
-    verdicts
-        What readers said.
+    verdicts, amendments
+        What readers said, and what was published of it.
     events
         Audit events, where the person may see them.
     has_images
@@ -179,6 +185,7 @@ class Around:
     base: str
     prior: StudyEntry | None = None
     verdicts: Sequence[Verdict] = ()
+    amendments: Sequence[Amendment] = ()
     events: Sequence[bytes] = ()
     has_images: bool = False
     ohif_url: str = ""
@@ -192,6 +199,7 @@ def session_view(session: Session, ehr: str) -> SessionView:
         role=session.role.value,
         ehr=ehr,
         can_review=may(session.role, Permission.WRITE_VERDICT),
+        can_sign=may(session.role, Permission.SIGN),
         can_see_worklist=may(session.role, Permission.READ_WORKLIST) and not bound,
         can_see_operations=may(session.role, Permission.READ_OPERATIONS) and not bound,
         can_see_audit=may(session.role, Permission.READ_AUDIT),
@@ -258,6 +266,8 @@ def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
         if around.ohif_url
         else "",
         verdicts=[_verdict_line(each, site.timezone) for each in around.verdicts],
+        amendments=[_amendment_words(each, site.timezone) for each in around.amendments],
+        signable=stored is not None and not (entry.shadow or entry.recalled or entry.superseded),
         reviewed=entry.closed_at is not None,
         reasons=list(DISAGREEMENTS.items()),
         artefacts=_artefacts(None if entry.withheld else stored, own, shows_overlay=shows_overlay),
@@ -271,14 +281,17 @@ def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
 
 def _state(entry: StudyEntry) -> str:
     """Give the word of a study's state: a key of the badges."""
-    if entry.superseded:
-        return "superseded"
     if entry.result is None:
-        return entry.state.value
-    if entry.shadow:
-        return "shadow"
-    if entry.late:
-        return "late"
+        return "superseded" if entry.superseded else entry.state.value
+    marks = {
+        "superseded": entry.superseded,
+        "shadow": entry.shadow,
+        "withdrawn": entry.recalled,
+        "late": entry.late,
+    }
+    for word, holds in marks.items():
+        if holds:
+            return word
     outcome = entry.result.outcome
     if isinstance(outcome, NotAnalysed):
         return "failed" if outcome.reason.is_failure else "declined"
@@ -289,6 +302,8 @@ def _badge(entry: StudyEntry) -> tuple[Badge, str]:
     badge = _BADGES[_state(entry)]
     if entry.result is None:
         return badge, "There is no result yet. That does not mean no finding."
+    if entry.recalled:
+        return badge, "The model that gave this result was recalled. Read the study without it."
     if entry.withheld:
         return badge, "A model runs in shadow here. What it said is recorded and not shown."
     outcome = entry.result.outcome
@@ -379,6 +394,18 @@ def _verdict_line(verdict: Verdict, zone: str) -> VerdictLine:
         reason=DISAGREEMENTS.get(verdict.reason, ""),
         comment=verdict.comment,
     )
+
+
+def _amendment_words(amendment: Amendment, zone: str) -> str:
+    """Say in one sentence what was published after the result."""
+    if amendment.recall is not None:
+        return f"Withdrawn {_local(amendment.recall.at, zone)}: {amendment.recall.reason}"
+    signed = amendment.signed
+    if signed is None:
+        return ""
+    word = "Confirmed, final" if signed.verdict is SignedVerdict.CONFIRMED else "Corrected"
+    says = f": {signed.statement}" if signed.statement else ""
+    return f"{word}, {signed.radiologist}, {_local(signed.at, zone)}{says}"
 
 
 def _audit_line(event: bytes, zone: str) -> AuditLine:

@@ -60,6 +60,8 @@ ROUTES = (
     Route("POST", "/cds-services/<service_id>/feedback", _CDS, Permission.CALL_CDS, "create"),
     # What the PACS tells
     Route("POST", "/pacs/events", Door.PACS),
+    # What the monitoring asks
+    Route("GET", "/metrics", Door.METRICS),
     # FHIR
     Route("GET", "/fhir/<resource_type>/<resource_id>", _BEARER, Permission.READ_FHIR, "search"),
     Route("GET", "/fhir/<resource_type>", _BEARER, Permission.READ_FHIR, "search"),

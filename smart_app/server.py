@@ -7,6 +7,7 @@ from flask import Flask
 
 from cds_server.app import create_app
 from cds_server.bootstrap import Services
+from cds_server.web.metrics import metrics
 from cds_server.web.pacs_events import pacs_events
 from smart_app.launching import Launching
 from smart_app.operations import operations
@@ -54,7 +55,10 @@ def web_application(services: Services) -> Flask:
         keys=services.keys,
         network=services.network,
         readiness=services.readiness,
-        events=pacs_events(services.arrivals, watched=settings.watched, clock=services.clock),
+        programs=[
+            pacs_events(services.arrivals, watched=settings.watched, clock=services.clock),
+            metrics(services.arrivals, services.outbox, services.operations, services.clock),
+        ],
         pages=[
             sign_in(ways_in),
             pages(shown),

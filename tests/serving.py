@@ -26,6 +26,7 @@ from cds_server.adapters.in_memory import (
     InMemoryResultStore,
     InMemorySessionStore,
 )
+from cds_server.adapters.in_memory_amendments import InMemoryAmendmentStore
 from cds_server.adapters.in_process_decoder import InProcessDecoder
 from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_component_store import SqlComponentStore
@@ -49,6 +50,7 @@ from cds_server.study_images import ArchiveImages
 from cds_server.viewer import PatientScope
 from cds_server.watch import Watched
 from cds_server.web.doors import Keys, cookie_name
+from cds_server.web.metrics import metrics
 from cds_server.web.pacs_events import pacs_events
 from cds_server.worklist import Placing
 from fhir_mappers.identifiers import result_id
@@ -130,6 +132,7 @@ class Serving:
         self.trail = InMemoryAuditTrail()
         self.store = InMemoryResultStore(self.trail, Placing(network))
         self.feedback = InMemoryFeedbackStore(self.store)
+        self.amendments = InMemoryAmendmentStore(self.store, self.feedback)
         self.session_store = InMemorySessionStore(self.trail)
         engine = open_engine(folder / "radcds.sqlite")
         self.repository = SqlFhirRepository(engine)
@@ -139,7 +142,14 @@ class Serving:
         self.checks = {"database": "ok"}
         self.local = OneToken(local)
         gate = Gate(
-            Stores(self.store, self.store, self.repository, self.feedback, self.session_store),
+            Stores(
+                self.store,
+                self.store,
+                self.repository,
+                self.feedback,
+                self.session_store,
+                self.amendments,
+            ),
             trail=self.trail,
             site=self.site,
             clock=self.clock,
@@ -147,6 +157,7 @@ class Serving:
         self.access = Access(gate)
         self.operations = Operations(SqlComponentStore(engine), site=self.site, clock=self.clock)
         self.pacs_token = folder / "pacs-token"
+        self.metrics_token = folder / "metrics-token"
         self._build(network, tokens, transport)
         self.client: FlaskClient = self.app.test_client()
 
@@ -213,10 +224,20 @@ class Serving:
                 CardAccess(self.access.gate), http=http, smart=smart, clock=self.clock
             ),
             routes=ROUTES,
-            keys=Keys(tokens, access_tokens, self.local, self.sessions, TokenFile(self.pacs_token)),
+            keys=Keys(
+                tokens,
+                access_tokens,
+                self.local,
+                self.sessions,
+                TokenFile(self.pacs_token),
+                TokenFile(self.metrics_token),
+            ),
             network=network,
             readiness=lambda: self.checks,
-            events=pacs_events(self.arrivals, watched=PACS, clock=self.clock),
+            programs=[
+                pacs_events(self.arrivals, watched=PACS, clock=self.clock),
+                metrics(self.arrivals, self.store.outbox, self.operations, self.clock),
+            ],
             pages=[
                 sign_in(ways),
                 pages(shown),

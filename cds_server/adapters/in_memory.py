@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from cds_server.adapters.in_memory_outbox import InMemoryOutbox
+from cds_server.amendments import SignOffAsked
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
 from cds_server.feedback import CardFeedback, IssuedCard, Verdict
 from cds_server.imaging import Arrival, FileProblem
@@ -124,6 +125,7 @@ class InMemoryResultStore:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sets: dict[str, ReportSet] = field(default_factory=dict)
     outbox: InMemoryOutbox = field(init=False)
+    recalled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin with an empty outbox."""
@@ -197,7 +199,8 @@ class InMemoryResultStore:
         }
         published = line.result is not None and all(delivered.values())
         state = StudyState.PUBLISHED if published else line.state
-        return replace(line, delivered=delivered, state=state)
+        recalled = result_id in self.recalled
+        return replace(line, delivered=delivered, state=state, recalled=recalled)
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give one line.
@@ -287,6 +290,7 @@ class InMemoryFeedbackStore:
     cards: dict[str, IssuedCard] = field(default_factory=dict)
     said: list[CardFeedback] = field(default_factory=list)
     given: list[Verdict] = field(default_factory=list)
+    sign_offs: list[SignOffAsked] = field(default_factory=list)
 
     def issue(self, cards: Sequence[IssuedCard], audit_events: Sequence[bytes]) -> None:
         """Remember cards."""
@@ -313,9 +317,13 @@ class InMemoryFeedbackStore:
         """Give what was said of a card, oldest first."""
         return sorted((each for each in self.said if each.card == card), key=lambda each: each.at)
 
-    def add_verdict(self, verdict: Verdict, audit_events: Sequence[bytes]) -> None:
+    def add_verdict(
+        self, verdict: Verdict, audit_events: Sequence[bytes], asked: SignOffAsked | None = None
+    ) -> None:
         """Keep a verdict and close the study."""
         self.results.trail.record(audit_events)
+        if asked is not None:
+            self.sign_offs.append(asked)
         self.given.append(verdict)
         line = self.results.lines[verdict.result_id]
         closed_at = line.closed_at or verdict.at

@@ -8,9 +8,11 @@ import orjson
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from cds_server.adapters.sql_amendment_store import add_request
 from cds_server.adapters.sql_audit_trail import append
 from cds_server.adapters.sql_schema import card_feedback, issued_card, verdict, worklist_line
 from cds_server.adapters.sql_transaction import reading, writing
+from cds_server.amendments import SignOffAsked
 from cds_server.feedback import Agreement, CardFeedback, IssuedCard, Verdict
 
 
@@ -89,7 +91,9 @@ class SqlFeedbackStore:
             for each in found
         ]
 
-    def add_verdict(self, verdict_: Verdict, audit_events: Sequence[bytes]) -> None:
+    def add_verdict(
+        self, verdict_: Verdict, audit_events: Sequence[bytes], asked: SignOffAsked | None = None
+    ) -> None:
         """Keep a verdict, and take the study off the open worklist.
 
         Raises
@@ -109,6 +113,8 @@ class SqlFeedbackStore:
                 )
                 .values(closed_at=verdict_.at.isoformat())
             )
+            if asked is not None:
+                add_request(connection, asked)
             append(connection, audit_events)
 
     def verdicts(self, result_id: str) -> Sequence[Verdict]:

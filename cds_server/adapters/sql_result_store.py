@@ -17,10 +17,13 @@ from sqlalchemy import (
 )
 
 from cds_server.adapters.result_json import decode, encode
+from cds_server.adapters.sql_amendment_store import amended_artefacts, files_of_amendment
 from cds_server.adapters.sql_audit_trail import append
+from cds_server.adapters.sql_orders import accession_of, orders_of
 from cds_server.adapters.sql_outbox import add_deliveries, delivered_of
 from cds_server.adapters.sql_schema import (
     SCHEMA_VERSION,
+    amendment,
     artefact,
     result,
     schema_version,
@@ -64,18 +67,26 @@ class SqlResultStore:
             for row in rows:
                 stored = decode(row.content) if row.content else None
                 noticed_at = datetime.fromisoformat(row.noticed_at)
+                uid = row.study_instance_uid
                 connection.execute(
                     insert(worklist_line).values(
                         result_id=row.result_id,
-                        superseded=int(latest[row.study_instance_uid] != row.result_id),
-                        **self._place(noticed_at, stored),
+                        superseded=int(latest[uid] != row.result_id),
+                        **self._place(connection, uid, noticed_at, stored),
                     )
                 )
             connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
 
-    def _place(self, noticed_at: datetime, stored: StoredResult | None) -> dict[str, object]:
+    def _place(
+        self,
+        connection: Connection,
+        study_instance_uid: str,
+        noticed_at: datetime,
+        stored: StoredResult | None,
+    ) -> dict[str, object]:
         """Give the values of a line that follow from what is known of the study."""
-        due = self._placing.due(noticed_at, stored)
+        orders = orders_of(connection, study_instance_uid, accession_of(stored))
+        due = self._placing.due(noticed_at, stored, orders)
         state = StudyState.READ if stored else StudyState.QUEUED
         probe = StudyEntry("", "", noticed_at, state, stored, {}, due)
         return {
@@ -107,7 +118,9 @@ class SqlResultStore:
                 )
                 connection.execute(
                     insert(worklist_line).values(
-                        result_id=result_id, superseded=0, **self._place(noticed_at, None)
+                        result_id=result_id,
+                        superseded=0,
+                        **self._place(connection, study_instance_uid, noticed_at, None),
                     )
                 )
                 earlier = select(study.c.result_id).where(
@@ -153,13 +166,15 @@ class SqlResultStore:
                     content=encode(stored),
                 )
             )
-            noticed_at = connection.scalar(
-                select(study.c.noticed_at).where(study.c.result_id == stored.result_id)
-            )
+            noticed = connection.execute(
+                select(study).where(study.c.result_id == stored.result_id)
+            ).one()
+            noticed_at = datetime.fromisoformat(noticed.noticed_at)
+            place = self._place(connection, noticed.study_instance_uid, noticed_at, stored)
             connection.execute(
                 update(worklist_line)
                 .where(worklist_line.c.result_id == stored.result_id)
-                .values(self._place(datetime.fromisoformat(str(noticed_at)), stored))
+                .values(place)
             )
             for name, content in files.items():
                 connection.execute(
@@ -261,15 +276,11 @@ class SqlResultStore:
         ResultNotFound
             If there is no such result or artefact.
         """
-        query = select(artefact.c.content).where(
-            artefact.c.result_id == result_id, artefact.c.name == name
-        )
-        with reading(self._engine) as connection:
-            content = connection.scalar(query)
-        if content is None:
+        found = self.artefact_of_each(name, [result_id])
+        if result_id not in found:
             msg = "this study has no such artefact"
             raise ResultNotFound(msg)
-        return bytes(content)
+        return found[result_id]
 
     def artefact_of_each(self, name: str, result_ids: Sequence[str]) -> Mapping[str, bytes]:
         """Give the stored bytes of one artefact of each result that has it."""
@@ -277,19 +288,23 @@ class SqlResultStore:
             artefact.c.name == name, artefact.c.result_id.in_(result_ids)
         )
         with reading(self._engine) as connection:
-            return {row.result_id: bytes(row.content) for row in connection.execute(query)}
+            first = {row.result_id: bytes(row.content) for row in connection.execute(query)}
+            return {**first, **amended_artefacts(connection, name, result_ids)}
 
-    def artefacts(self, result_id: str) -> ReportSet:
-        """Give the stored report set, byte for byte.
+    def artefacts(self, publication_id: str) -> ReportSet:
+        """Give the report set of a publication, byte for byte.
 
         Raises
         ------
         ResultNotFound
             If there is no such result.
         """
-        query = select(artefact.c.name, artefact.c.content).where(artefact.c.result_id == result_id)
+        query = select(artefact.c.name, artefact.c.content).where(
+            artefact.c.result_id == publication_id
+        )
         with reading(self._engine) as connection:
             files = {row.name: bytes(row.content) for row in connection.execute(query)}
+            files = files or dict(files_of_amendment(connection, publication_id))
         if not files:
             msg = "no result is stored under this identifier"
             raise ResultNotFound(msg)
@@ -308,6 +323,10 @@ _LINES: Select[Any] = select(
     study,
     result.c.content,
     *(column for column in worklist_line.c if column.name != "result_id"),
+    select(amendment.c.number)
+    .where(amendment.c.result_id == study.c.result_id, amendment.c.recalls == 1)
+    .exists()
+    .label("recalled"),
 ).select_from(_STUDIES)
 
 
@@ -351,4 +370,5 @@ def _entry(row: Row[Any], delivered: Mapping[str, bool]) -> StudyEntry:
         centre=row.centre,
         closed_at=datetime.fromisoformat(row.closed_at) if row.closed_at else None,
         superseded=bool(row.superseded),
+        recalled=bool(row.recalled),
     )

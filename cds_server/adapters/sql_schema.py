@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -36,6 +37,9 @@ BUSY_TIMEOUT_S = 30.0
 SCHEMA_VERSION = 3
 _UPGRADED_IN_PLACE = frozenset({1, 2})
 """Versions that only lack tables; whoever needs a table's rows makes them from the older ones."""
+
+ACCESSION_NUMBER = "json_extract(content, '$.study.accession_number')"
+"""That of a stored result, as an expression that has an index."""
 
 metadata = MetaData()
 
@@ -97,6 +101,47 @@ outbound_message = Table(
     Column("destination", String(64), primary_key=True),
     Column("content", LargeBinary, nullable=False),
     Column("sha256", String(64), nullable=False),
+)
+
+amendment = Table(
+    "amendment",
+    metadata,
+    Column("publication_id", String(36), primary_key=True),
+    Column("result_id", String(36), ForeignKey("result.result_id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created", String(40), nullable=False),
+    Column("order_key", String(36), nullable=False),
+    Column("recalls", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+    UniqueConstraint("result_id", "number"),
+)
+
+amendment_artefact = Table(
+    "amendment_artefact",
+    metadata,
+    Column("publication_id", String(36), ForeignKey("amendment.publication_id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+sign_off_request = Table(
+    "sign_off_request",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("result_id", String(36), ForeignKey("result.result_id"), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("answered", Integer, nullable=False, default=0, index=True),
+    sqlite_autoincrement=True,
+)
+
+recalled_model = Table(
+    "recalled_model",
+    metadata,
+    Column("model_sha256", String(64), primary_key=True),
+    Column("recalled_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String(40), nullable=False),
 )
 
 paused_destination = Table(
@@ -263,12 +308,85 @@ used_token = Table(
     Column("until", Integer, nullable=False, index=True),
 )
 
+inbound_message = Table(
+    "inbound_message",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("application", Text, nullable=False),
+    Column("facility", Text, nullable=False),
+    Column("control_id", String(199), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("received", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("says", Text, nullable=False),
+    Column("settled", String(40)),
+    Column("content", LargeBinary),
+    UniqueConstraint("application", "facility", "control_id", "sha256"),
+    Index("inbound_message_state", "state", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+imaging_order = Table(
+    "imaging_order",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("application", Text, nullable=False),
+    Column("facility", Text, nullable=False),
+    Column("placer_number", String(250), nullable=False, index=True),
+    Column("filler_number", String(250), nullable=False, index=True),
+    Column("accession_number", String(250), nullable=False, index=True),
+    Column("study_instance_uid", String(64), nullable=False, index=True),
+    Column("procedure_code", String(250), nullable=False),
+    Column("procedure_text", String(250), nullable=False),
+    Column("procedure_system", String(250), nullable=False),
+    Column("modality", String(250), nullable=False),
+    Column("priority", String(250), nullable=False),
+    Column("since", String(40), nullable=False),
+    Column("patient_issuer", String(250), nullable=False),
+    Column("patient_id", String(250), nullable=False),
+    Column("cancelled", Integer, nullable=False),
+)
+
+patient_change = Table(
+    "patient_change",
+    metadata,
+    Column("sequence", Integer, ForeignKey("inbound_message.sequence"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
+patient_change_of = Table(
+    "patient_change_of",
+    metadata,
+    Column("patient_id", String(250), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    ForeignKeyConstraint(
+        ["sequence", "number"], ["patient_change.sequence", "patient_change.number"]
+    ),
+    Index("patient_change_named", "sequence", "number"),
+)
+
+inbound_report = Table(
+    "inbound_report",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", Integer, ForeignKey("inbound_message.sequence"), nullable=False),
+    Column("accession_number", String(250), nullable=False, index=True),
+    Column("study_instance_uid", String(64), nullable=False, index=True),
+    Column("settled", String(40), index=True),
+    Column("content", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 _INDEXES = tuple(
     f"CREATE INDEX IF NOT EXISTS {table}_{name} ON {table} ({columns})"
     for table, name, columns in (
         ("fhir_resource", "patient", "resource_type, patient, resource_id"),
         ("fhir_resource", "status", "resource_type, status, resource_id"),
         ("worklist_line", "centre", "centre, result_id"),
+        ("result", "accession", ACCESSION_NUMBER),
     )
 )
 """Made when a database is opened, for older databases lack them."""

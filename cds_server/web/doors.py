@@ -9,9 +9,11 @@ CDS      the JSON Web Token of a trusted EHR, made for this address, used once
 BEARER   an access token of a trusted issuer
 SESSION  the secret of the session whose handle stands in the address
 PACS     the token that the PACS was given
+METRICS  the token that the monitoring was given
 =======  ==========================================================================================
 
-On a machine without a trusted EHR, the token that ``radcds serve`` prints opens CDS and BEARER too.
+On a machine without a trusted EHR, the token that ``radcds serve`` prints opens CDS, BEARER and
+METRICS too.
 """
 
 from collections.abc import Sequence
@@ -51,6 +53,7 @@ class Door(StrEnum):
     BEARER = "bearer"
     SESSION = "session"
     PACS = "pacs"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Keys:
         Checks signed-in people.
     pacs
         The token that the PACS shows with its events; ``None`` where it has none.
+    metrics
+        The token that the monitoring shows; ``None`` where it has none.
     """
 
     clients: ClientTokens | None
@@ -99,6 +104,7 @@ class Keys:
     local: LocalToken
     sessions: Sessions
     pacs: LocalToken | None = None
+    metrics: LocalToken | None = None
 
 
 def cookie_name(handle: str) -> str:
@@ -151,7 +157,10 @@ def _pass(route: Route, keys: Keys, network: Network, gate: Gate) -> None:
     if route.door is Door.CDS:
         g.caller = _caller(request, keys, network, base_url)
     elif route.door is Door.PACS:
-        _pacs(request, keys)
+        _program(request, keys.pacs, "PACS event")
+    elif route.door is Door.METRICS:
+        if not _is_local(request, keys):
+            _program(request, keys.metrics, "metrics")
     elif route.door is Door.BEARER:
         g.viewer = _bearer(request, keys, gate)
     elif route.door is Door.SESSION:
@@ -210,8 +219,8 @@ def _caller(asked: Request, keys: Keys, network: Network, base_url: str) -> Call
     return Caller(ehr, issuer, address_of(asked))
 
 
-def _pacs(asked: Request, keys: Keys) -> None:
-    """Let the PACS in.
+def _program(asked: Request, opener: LocalToken | None, what: str) -> None:
+    """Let a program in that was given a token of its own.
 
     Raises
     ------
@@ -219,8 +228,8 @@ def _pacs(asked: Request, keys: Keys) -> None:
         If it shows no good token.
     """
     scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or keys.pacs is None or not keys.pacs.opens(token):
-        structlog.get_logger("radcds.doors").warning("PACS event refused", reason="no good token")
+    if scheme.lower() != "bearer" or opener is None or not opener.opens(token):
+        structlog.get_logger("radcds.doors").warning(f"{what} refused", reason="no good token")
         raise Unauthorised
 
 

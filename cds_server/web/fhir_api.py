@@ -18,6 +18,7 @@ TYPES = (
     "Binary",
     "Device",
     "DiagnosticReport",
+    "DocumentReference",
     "ImagingStudy",
     "Media",
     "Observation",

@@ -25,7 +25,7 @@ from fhir_mappers.hook_call import InvalidHookCall
 from fhir_mappers.operation_outcome import IssueCode, operation_outcome
 
 FHIR_JSON = "application/fhir+json"
-_FOR_PROGRAMS = ("/fhir", "/cds-services", "/pacs", "/livez", "/readyz")
+_FOR_PROGRAMS = ("/fhir", "/cds-services", "/pacs", "/metrics", "/livez", "/readyz")
 _ISSUE: dict[int, IssueCode] = {
     400: "invalid",
     403: "forbidden",

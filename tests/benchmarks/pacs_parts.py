@@ -149,6 +149,7 @@ def _story(pacs: Orthanc, folder: Path) -> Callable[[str], Mapping[str, float]]:
         courier=Courier(
             outbox=services.outbox,
             store=services.store,
+            amendments=services.amendments,
             trail=services.trail,
             destinations=[TimedDestination(cast("Destination", destination), laps)],
             site=settings.site,

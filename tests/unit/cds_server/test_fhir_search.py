@@ -59,7 +59,12 @@ class SqlServing(Serving):
         self.store: Any = SqlResultStore(engine, Placing(NETWORK))
         self.repository = SqlFhirRepository(engine)
         self.access.gate.stores = Stores(
-            self.store, self.store, self.repository, self.feedback, self.session_store
+            self.store,
+            self.store,
+            self.repository,
+            self.feedback,
+            self.session_store,
+            self.amendments,
         )
 
 

@@ -20,8 +20,10 @@ from ai_engine.result import ModelIdentity, NotAnalysed, Outcome, Reason, Triage
 from cds_server.adapters.in_memory import (
     InMemoryArchive,
     InMemoryAuditTrail,
+    InMemoryFeedbackStore,
     InMemoryResultStore,
 )
+from cds_server.adapters.in_memory_amendments import InMemoryAmendmentStore
 from cds_server.adapters.in_process_decoder import InProcessDecoder
 from cds_server.arrivals import Arrived
 from cds_server.delivery import Courier, Patience
@@ -120,6 +122,7 @@ class Story:
             courier=Courier(
                 outbox=self.store.outbox,
                 store=self.store,
+                amendments=InMemoryAmendmentStore(self.store, InMemoryFeedbackStore(self.store)),
                 trail=self.trail,
                 destinations=[self.destination],
                 site=example_site(),

@@ -66,6 +66,7 @@ POST /app/<handle>/operations/deliveries                   session operations:ac
 POST /app/<handle>/operations/destinations                 session operations:act    component
 GET  /app/<handle>/operations/messages/<uuid:publication_id>/<destination> session message:read read
 POST /pacs/events                                          pacs
+GET  /metrics                                              metrics
 GET  /cds-services                                         cds     cds:call
 POST /cds-services/<service_id>                            cds     cds:call          search
 POST /cds-services/<service_id>/feedback                   cds     cds:call          create
