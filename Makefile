@@ -11,7 +11,8 @@ demo: .venv/serve.stamp ## Read a real radiograph and show the result in a brows
 	@$(BIN)/radcds demo
 
 test: .venv/dev.stamp .cache/judges.stamp ## Set up everything and run every test
-	@$(BIN)/pytest
+	@$(BIN)/pytest -q --numprocesses=auto --dist=worksteal tests/unit
+	@$(BIN)/pytest tests/contract tests/integration tests/e2e
 
 check: .venv/dev.stamp ## Format, lint, types, import contracts, architecture and docs tests
 	@$(BIN)/ruff format --check .
@@ -25,7 +26,7 @@ format: .venv/dev.stamp ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 bench: .venv/dev.stamp ## Measure speed and memory; prints the table of docs/benchmarks.md
-	@for each in one_study hooks viewer pacs; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
+	@for each in one_study hooks viewer pacs mllp delivery; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
 
 clean: ## Remove what was installed or made here
 	@rm -rf .venv .cache build dist *.egg-info demo-out

@@ -123,6 +123,7 @@ class Amending:
                 result.outcome,
                 context=context,
                 shows_overlay=original.overlay_png is not None,
+                published=original.bundle,
             ),
             oru=self._oru(result, original),
             card=signed_card(original.card, signed),

@@ -1,6 +1,6 @@
 """Everyone who gets results, built from the settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from cds_server.oauth.signing_keys import SigningKeys
 from cds_server.outbox import DeliveryState, Outbox
 from cds_server.ports import AnyDestination, AuditTrail, FhirRepository
 from cds_server.report_messages import oru_of
+from fhir_mappers.fhir_rules.profiles import Profile, profile_faults
 
 
 def destinations_of(
@@ -98,8 +99,13 @@ def _fhir_destination(
         credentials=_credentials(receiver, settings, http, signing_keys),
         clock=SystemClock(),
         linked=receiver.linked,
+        check=_checked_against(receiver.profiles),
         sent_before=sent_before,
     )
+
+
+def _checked_against(profiles: Collection[Profile]) -> Callable[[bytes], Sequence[str]]:
+    return lambda message: [str(each) for each in profile_faults(message, profiles)]
 
 
 def _credentials(

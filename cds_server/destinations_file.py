@@ -40,6 +40,7 @@ from cds_server.mllp.endpoint import Endpoint, Listening
 from cds_server.mllp.tls import TlsFiles
 from cds_server.network import is_protected
 from fhir_mappers.errors import InvalidMessage
+from fhir_mappers.fhir_rules.profiles import Profile
 from fhir_mappers.hl7_dialect import (
     AcknowledgementMode,
     CharacterSet,
@@ -118,7 +119,7 @@ class FhirReceiver:
     token_url: str = ""
     scopes: tuple[str, ...] = _SCOPES
     linked: frozenset[str] = frozenset({"Patient", "ServiceRequest"})
-    profiles: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     timeout_s: float = 30.0
 
 
@@ -305,7 +306,7 @@ def _fhir(table: _Table) -> FhirReceiver:
         table("token_url", ""),
         table.texts("scopes", _SCOPES),
         frozenset(table.texts("linked", ("Patient", "ServiceRequest"))),
-        table.texts("profiles"),
+        tuple(Profile(each) for each in table.texts("profiles")),
         _above_zero(table, "timeout_s", 30.0),
     )
     table.end()

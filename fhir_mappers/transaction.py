@@ -73,9 +73,14 @@ def transaction_bundle(
 
 
 def sign_off_bundle(
-    study: Study, outcome: Outcome, *, context: ReportContext, shows_overlay: bool
+    study: Study,
+    outcome: Outcome,
+    *,
+    context: ReportContext,
+    shows_overlay: bool,
+    published: bytes,
 ) -> bytes:
-    """Give the transaction of a sign-off: what it changes, and who said so.
+    """Give the transaction of a sign-off: what it changes, and who said what.
 
     Parameters
     ----------
@@ -85,6 +90,8 @@ def sign_off_bundle(
         With the sign-off.
     shows_overlay
         Whether the result was published with its overlay.
+    published
+        The transaction of the result, whose Provenance goes along as it is.
 
     Raises
     ------
@@ -98,6 +105,8 @@ def sign_off_bundle(
     resources.append(
         diagnostic_report(study, outcome, context, references, shows_overlay=shows_overlay)
     )
+    said_before = (each["resource"] for each in orjson.loads(published)["entry"])
+    resources += [each for each in said_before if each["resourceType"] == "Provenance"]
     if context.signed:
         resources.append(sign_off_provenance(outcome, context.signed, references))
     entries = [entry(each) for each in resources]

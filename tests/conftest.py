@@ -1,9 +1,11 @@
 """Shared fixtures: real images, the shipped model, golden files."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pydicom
 import pytest
 from browsing import FLAGS, chromium
@@ -24,6 +26,16 @@ def sample(name: str) -> Path:
     found = get_testdata_file(name, download=False)
     assert found, f"{name} is missing: pip install pydicom-data"
     return Path(str(found))
+
+
+_one_tls_context = functools.cache(httpx.create_ssl_context)
+
+
+@pytest.fixture(autouse=True)
+def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the trusted authorities once in the unit suite, where nothing leaves the process."""
+    if "unit" in request.path.parts:
+        monkeypatch.setattr(httpx, "create_ssl_context", _one_tls_context)
 
 
 @pytest.fixture(scope="session")

@@ -154,8 +154,9 @@ def test_who_signed_stands_beside_who_asserted_and_the_trail_says_whether_they_a
     for signed, concordance in ((CONFIRMED, "concordant"), (CORRECTED, "discordant")):
         server = Server()
         server.sign(signed)
-        (provenance,) = server.resources("Provenance")
-        assert "7654321" in json.dumps(provenance)
+        asserted, signed_by = server.resources("Provenance")
+        assert asserted["reason"][0]["coding"][0]["code"] == "AIAST"
+        assert "7654321" in json.dumps(signed_by)
         told = json.loads(server.trail.recorded[-1])
         details = {d["type"]: d["valueString"] for e in told["entity"] for d in e.get("detail", [])}
         assert details["concordance"] == concordance

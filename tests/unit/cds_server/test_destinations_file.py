@@ -8,6 +8,7 @@ from studies import site as example_site
 from cds_server.destinations_file import FhirAuth, FhirReceiver, Receivers, read_receivers
 from cds_server.errors import InvalidSettings
 from cds_server.mllp.endpoint import Listening
+from fhir_mappers.fhir_rules.profiles import Profile
 from fhir_mappers.hl7_dialect import AcknowledgementMode, CharacterSet, Hl7Version, PriorityField
 
 RIS = '[[hl7]]\nname = "ris"\naddress = "127.0.0.1:2575"\n'
@@ -84,7 +85,7 @@ def test_everything_of_a_fhir_server_can_be_said(tmp_path: Path) -> None:
         "https://login.example.org/token",
         ("system/Observation.cu",),
         frozenset({"Patient"}),
-        ("uk-core",),
+        (Profile.UK_CORE,),
         9.0,
     )
 
@@ -122,6 +123,7 @@ def test_orders_come_in_where_the_file_says(tmp_path: Path) -> None:
         (f'{TRUST}auth = "smart"\n', "smart needs a client_id"),
         (f'{TRUST}auth = "basic"\n', "basic needs the file of its credentials"),
         (f'{TRUST}auth = "magic"\n', "magic"),
+        (f'{TRUST}profiles = ["uk core"]\n', "uk core"),
         ("[fhir]\nname = 'trust'\n", r"write \[\[fhir\]\]|must be like"),
         ("[hl7_inbound]\naddress = '0.0.0.0:2576'\n", "in the clear"),
         ("[hl7_outbound]\n", "unknown key 'hl7_outbound'; the keys are"),
