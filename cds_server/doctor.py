@@ -12,6 +12,7 @@ from cds_server.bootstrap import Services
 from cds_server.config import Settings, is_address
 from cds_server.errors import ArchiveError, CdsServerError, InstanceUnreadable, InvalidSettings
 from cds_server.network_file import read_network
+from cds_server.ports import ReportFeed
 from fhir_mappers.workitem import State
 
 
@@ -143,6 +144,19 @@ def _databases(settings: Settings) -> Iterator[Check]:
         yield Check(name, passed=says == "ok", says=says)
     yield _check("audit trail", lambda: f"{services.trail.verify()} events verify")
     yield from _ehrs(services)
+    yield from _receivers(services)
+
+
+def _receivers(services: Services) -> Iterator[Check]:
+    """Ask everyone of the file of destinations."""
+    try:
+        destinations = bootstrap.destinations(services)
+    except InvalidSettings as error:
+        yield Check("destinations", passed=False, says=str(error))
+        return
+    for each in destinations:
+        if isinstance(each, ReportFeed):
+            yield _check(f"destination {each.name}", each.probe)
 
 
 def _output_folders(settings: Settings) -> Iterator[Check]:

@@ -418,6 +418,16 @@ class ReportFeed(Protocol):
         """How many messages may be under way at once."""
         ...
 
+    def probe(self) -> str:
+        """Ask whether the receiver is there, without telling it anything, and say what it is.
+
+        Raises
+        ------
+        DestinationUnavailable
+            If it is not, or is not who it has to be.
+        """
+        ...
+
     def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
         """Give the message, checked; asked once a result, before its first attempt.
 

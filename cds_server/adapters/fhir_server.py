@@ -111,6 +111,25 @@ class FhirServerDestination:
 
     # ── The message ──────────────────────────────────────────────────────────────────────────────
 
+    def probe(self) -> str:
+        """Ask for the capability statement, and say what it says.
+
+        Raises
+        ------
+        DestinationUnavailable
+            If there is no good answer.
+        DeliveryRefused
+            If the server is of another FHIR version than R4.
+        """
+        answer = self._link.ask("GET", "metadata")
+        if answer.status != HTTPStatus.OK:
+            raise self._link.failure(answer, "the question for its capabilities")
+        version = str(read_json(answer, "its capabilities").get("fhirVersion", ""))
+        if not version.startswith("4.0"):
+            msg = f"the server says that it is FHIR {version or 'of no version'}; radcds writes R4"
+            raise DeliveryRefused(msg)
+        return f"{self._link.base_url} is FHIR {version}"
+
     def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
         """Give the transaction, with literal references to Patient and order where there are any.
 

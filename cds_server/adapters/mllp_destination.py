@@ -50,6 +50,10 @@ class MllpDestination:
         self._lock = threading.Lock()
         self._next_s = float("-inf")
 
+    def probe(self) -> str:
+        """Connect, and say to whom."""
+        return f"{self._connection.probe()} takes connections"
+
     def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
         """Give the message."""
         return self._compose(result, artefacts)

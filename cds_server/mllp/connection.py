@@ -102,6 +102,19 @@ class MllpConnection:
             except _Lost as lost:
                 raise self._unavailable(str(lost)) from None
 
+    def probe(self) -> str:
+        """Connect where there is no connection, and say to whom.
+
+        Raises
+        ------
+        DestinationUnavailable
+            If there is none to be had, or the receiver cannot be trusted.
+        """
+        with self._lock:
+            if not self._kept():
+                self._wire = self._opened()
+        return str(self._endpoint)
+
     def close(self) -> None:
         """Close the connection, once the exchange in hand is over; another opens it again."""
         with self._lock:

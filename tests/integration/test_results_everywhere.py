@@ -90,6 +90,11 @@ class Around:
         command = [sys.executable, "-m", "cds_server.cli", *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
+    def doctor(self) -> dict[str, str]:
+        told = self.radcds("doctor", "--json")
+        checks = json.loads(told.stdout)
+        return {each["name"]: each["says"] for each in checks if "destination" in each["name"]}
+
     def listed(self) -> dict[str, dict[str, int]]:
         told = self.radcds("delivery", "list", "--json")
         assert told.returncode == 0, told.stderr
@@ -157,6 +162,10 @@ def test_a_result_is_published_signed_and_recalled_in_every_channel(around: Arou
         assert seen.trail.verify() > 10
         ids = [each.header.control_id for each in around.ris.got]
         assert len(set(ids)) == 3
+        assert around.doctor() == {
+            "destination ris": f"127.0.0.1:{around.ris_port} takes connections",
+            "destination trust": f"{around.fhir.url} is FHIR 4.0.1",
+        }
         again = around.radcds("recall", model.sha256, "--reason", "Again.", "--yes")
         assert again.returncode == 1
         assert "recalled already" in again.stderr
@@ -172,6 +181,7 @@ def test_a_ris_that_is_away_keeps_nobody_else_waiting_and_gets_everything_later(
         assert around.listed()["ris"]["waiting"] == 3
         (trouble,) = {each.says for each in seen.outbox.troubled(limit=9)}
         assert "refused" in trouble or "not" in trouble
+        assert "connection" in around.doctor()["destination ris"]
         names = [each.name for each in seen.components.components() if each.trouble]
         assert names == ["destination ris"]
         with around.ris.listening(around.ris_port):

@@ -80,6 +80,9 @@ class Feed:
     name: str = "ris"
     at_once: int = 1
 
+    def probe(self) -> str:
+        return "is there"
+
     def compose(self, result: StoredResult, artefacts: ReportSet) -> bytes:
         if self.refuses:
             raise self.refuses
