@@ -142,6 +142,18 @@ class Decoder(Protocol):
         """
         ...
 
+    def header(self, instance: bytes) -> Dataset:
+        """Open the header of an instance alone, whatever else it holds; each attribute as it is.
+
+        Raises
+        ------
+        InstanceUnreadable
+            If it is damaged, or takes more time or memory than it may.
+        ArchiveUnreachable
+            If no process to open it in can be had now; the instance is not at fault.
+        """
+        ...
+
     def pixels(self, instance: bytes, frame: int) -> Pixels:
         """Open one frame of an instance for the viewer; frames count from 0.
 

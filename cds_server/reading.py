@@ -142,7 +142,9 @@ class StudyReader:
         return Reading(
             study,
             outcome,
-            header(_closest(metadata, selection)) if shown is None else opened.headers[shown],
+            self._described_by(_closest(metadata, selection))
+            if shown is None
+            else opened.headers[shown],
             None if shown is None else opened.images[shown],
             opened.sha256,
             selection.excluded + opened.exclusions(),
@@ -186,6 +188,23 @@ class StudyReader:
         metadata = self._archive.metadata(study_instance_uid)
         study = study_of(metadata, timezone=self._timezone)
         return metadata, study, select_images(study, modalities=self._reader.modalities)
+
+    def _described_by(self, attributes: Attributes) -> Dataset:
+        """Give the header of an instance that was not read: the file's own where words may differ.
+
+        Some PACS garble text of other character sets in their JSON. What is ASCII cannot be.
+        """
+        described = header(attributes)
+        if _is_ascii(described):
+            return described
+        names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        uids = [acquisition.text(described, name) for name in names]
+        try:
+            own = self._decoder.header(self._archive.instance(uids[0], uids[1], uids[2]))
+        except (InstanceUnreadable, StudyNotFound):
+            return described
+        same = [acquisition.text(own, name) for name in names] == uids
+        return own if same else described
 
     def _fetched(self, study_instance_uid: str, chosen: ChosenInstance) -> bytes:
         return self._archive.instance(
@@ -260,3 +279,7 @@ def _closest(metadata: Sequence[Attributes], selection: Selection) -> Attributes
     """Give the description of the first instance that was to be read, else of any."""
     wanted = {each.sop_instance_uid for each in selection.chosen}
     return next((each for each in metadata if text(each, "00080018") in wanted), metadata[0])
+
+
+def _is_ascii(described: Dataset) -> bool:
+    return all(str(element.value).isascii() for element in described.iterall())

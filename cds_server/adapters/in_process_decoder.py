@@ -5,7 +5,9 @@ It checks what the sandboxed one checks, and is bounded in neither time nor memo
 
 from io import BytesIO
 
-from cds_server.adapters.opened_instance import for_model, for_viewer
+from pydicom.dataset import Dataset
+
+from cds_server.adapters.opened_instance import for_model, for_viewer, header_alone
 from cds_server.imaging import DecodedInstance
 from fhir_mappers.viewer_images import Pixels
 
@@ -17,6 +19,10 @@ class InProcessDecoder:
         """Open an instance for the model."""
         opened = for_model(BytesIO(instance))
         return DecodedInstance(opened.header.dataset(), opened.image)
+
+    def header(self, instance: bytes) -> Dataset:
+        """Open the header of an instance alone."""
+        return header_alone(BytesIO(instance)).dataset()
 
     def pixels(self, instance: bytes, frame: int) -> Pixels:
         """Open one frame of an instance for the viewer; frames count from 0."""

@@ -66,6 +66,21 @@ def for_model(file: ReadableFile) -> Opened:
         return Opened(image(dataset), header)
 
 
+def header_alone(file: ReadableFile) -> Header:
+    """Open the header of an instance, and nothing of its pixels.
+
+    Raises
+    ------
+    InstanceUnreadable
+        If it is damaged, or takes more memory than there is.
+    """
+    with _damage_said():
+        try:
+            return header_of(_opened(file))
+        except ImageDeclined as error:
+            raise InstanceUnreadable(error.outcome.detail) from error
+
+
 def for_viewer(file: ReadableFile, frame: int) -> Pixels:
     """Open one frame of an instance for the viewer.
 

@@ -26,7 +26,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cds_server.adapters.confinement import Limits, confine
-from cds_server.adapters.opened_instance import ReadableFile, for_model, for_viewer
+from cds_server.adapters.instance_header import Header
+from cds_server.adapters.opened_instance import ReadableFile, for_model, for_viewer, header_alone
 from cds_server.errors import InstanceUnreadable
 from fhir_mappers.errors import ImageDeclined
 
@@ -105,9 +106,14 @@ def _serve(control: socket.socket, limits: Limits) -> None:
     size = os.fstat(instance).st_size
     file = mmap.mmap(instance, size, flags=_MAPPING, prot=mmap.PROT_READ) if size else BytesIO()
     confine(limits)
-    frame = json.loads(message)["frame"]
+    what = json.loads(message)["open"]
     try:
-        said = _for_model(file, content) if frame is None else _for_viewer(file, frame, content)
+        if what == "image":
+            said = _for_model(file, content)
+        elif what == "header":
+            said = _header_alone(file, content)
+        else:
+            said = _for_viewer(file, what, content)
     except InstanceUnreadable as error:
         said = {"unreadable": str(error)}
     except ImageDeclined as error:
@@ -119,17 +125,27 @@ def _for_model(file: ReadableFile, content: int) -> dict[str, object]:
     opened = for_model(file)
     image, header = opened.image, opened.header
     _write(content, np.ascontiguousarray(image.pixels).data.cast("B"))
-    _write(content, memoryview(header.content))
     return {
-        "transfer_syntax": header.transfer_syntax,
-        "implicit_vr": header.encoding.implicit_vr,
-        "little_endian": header.encoding.little_endian,
+        **_put(header, content),
         "rows": image.pixels.shape[0],
         "columns": image.pixels.shape[1],
         "subject": image.subject,
         "view": image.view,
         "age_band": image.age_band,
         "pixel_spacing_mm": image.pixel_spacing_mm,
+    }
+
+
+def _header_alone(file: ReadableFile, content: int) -> dict[str, object]:
+    return _put(header_alone(file), content)
+
+
+def _put(header: Header, content: int) -> dict[str, object]:
+    _write(content, memoryview(header.content))
+    return {
+        "transfer_syntax": header.transfer_syntax,
+        "implicit_vr": header.encoding.implicit_vr,
+        "little_endian": header.encoding.little_endian,
     }
 
 

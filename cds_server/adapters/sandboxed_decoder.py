@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from ai_engine.image import AgeBand, Image, Subject, View
 from ai_engine.result import Reason
@@ -117,8 +118,21 @@ class SandboxedDecoder:
         DecoderUnavailable
             If no process could be had to open it in.
         """
-        with self._asked(instance, None) as answer:
+        with self._asked(instance, "image") as answer:
             return answer.decoded()
+
+    def header(self, instance: bytes) -> Dataset:
+        """Open the header of an instance alone.
+
+        Raises
+        ------
+        InstanceUnreadable
+            If it is damaged, or takes more time or memory than it may.
+        DecoderUnavailable
+            If no process could be had to open it in.
+        """
+        with self._asked(instance, "header") as answer:
+            return answer.header(0)
 
     def pixels(self, instance: bytes, frame: int) -> Pixels:
         """Open one frame of an instance for the viewer; frames count from 0.
@@ -136,8 +150,8 @@ class SandboxedDecoder:
             return answer.pixels()
 
     @contextmanager
-    def _asked(self, instance: bytes, frame: int | None) -> Iterator["_Answer"]:
-        """Have an instance opened, and give what came back.
+    def _asked(self, instance: bytes, what: int | str) -> Iterator["_Answer"]:
+        """Have a frame of an instance opened, its image or its header, and give what came back.
 
         Raises
         ------
@@ -147,7 +161,7 @@ class SandboxedDecoder:
         with _memory_file() as given, _memory_file() as content:
             with _unavailable_said():
                 _write(given, memoryview(instance))
-            message = self._message(json.dumps({"frame": frame}).encode(), given, content)
+            message = self._message(json.dumps({"open": what}).encode(), given, content)
             try:
                 yield _opened(message, content)
             except _BAD_ANSWER as error:
@@ -314,14 +328,19 @@ class _Answer:
         end_of_pixels = rows * columns * 4
         if not end_of_pixels < self.content_bytes <= end_of_pixels + MOST_HEADER_BYTES:
             raise ValueError(_NO_ANSWER)
-        header = Header(
-            os.pread(self.content, MOST_HEADER_BYTES, end_of_pixels),
-            Encoding(said["implicit_vr"] is True, said["little_endian"] is True),
-            _uid(said["transfer_syntax"]),
-        ).dataset()
+        header = self.header(end_of_pixels)
         mapped = mmap.mmap(self.content, end_of_pixels, access=mmap.ACCESS_COPY)
         pixels = np.frombuffer(mapped, np.float32).reshape(rows, columns)
         return DecodedInstance(header, self._image(pixels))
+
+    def header(self, start: int) -> Dataset:
+        """Read the header, which stands at the end of the file."""
+        said = self.said
+        return Header(
+            os.pread(self.content, MOST_HEADER_BYTES, start),
+            Encoding(said["implicit_vr"] is True, said["little_endian"] is True),
+            _uid(said["transfer_syntax"]),
+        ).dataset()
 
     def _image(self, pixels: NDArray[np.float32]) -> Image:
         """Give the image.

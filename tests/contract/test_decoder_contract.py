@@ -88,6 +88,26 @@ def test_a_name_in_any_script_arrives_as_it_was(decoder: Decoder, path: Path) ->
     assert names(header) == names(original)
 
 
+def test_a_header_alone_is_that_of_the_whole_instance(decoder: Decoder, rg1_path: Path) -> None:
+    content = rg1_path.read_bytes()
+    assert decoder.header(content) == decoder.decode(content).header
+
+
+@pytest.mark.parametrize("path", CHARACTER_SETS, ids=[each.name for each in CHARACTER_SETS])
+def test_a_header_is_opened_of_what_holds_no_image_too(decoder: Decoder, path: Path) -> None:
+    original = pydicom.dcmread(path, stop_before_pixels=True)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+        if keyword not in original:
+            setattr(original, keyword, "2.999.1")
+    assert names(decoder.header(file_of(original))) == names(original)
+
+
+@pytest.mark.parametrize("content", [b"", b"no DICOM file at all", b"\0" * 128 + b"DICM"])
+def test_a_header_of_nothing_is_unreadable(decoder: Decoder, content: bytes) -> None:
+    with pytest.raises(InstanceUnreadable):
+        decoder.header(content)
+
+
 @pytest.mark.parametrize("path", CHARACTER_SETS, ids=[each.name for each in CHARACTER_SETS])
 def test_no_byte_of_a_text_changes_on_the_way(path: Path) -> None:
     original = pydicom.dcmread(path, stop_before_pixels=True)

@@ -52,10 +52,15 @@ class WatchedArchive(InMemoryArchive):
     damaged: bool = False
     gone: set[str] = field(default_factory=set)
     sends: bytes = b""
+    names: str = ""
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         self.fetched += 1
-        return super().metadata(study_instance_uid)
+        found = super().metadata(study_instance_uid)
+        if not self.names:
+            return found
+        garbled = {"vr": "PN", "Value": [{"Alphabetic": self.names}]}
+        return [{**each, "00100010": garbled} for each in found]
 
     def instance(self, *uids: str) -> bytes:
         self.fetched += 1
@@ -519,3 +524,27 @@ def test_no_location_leaves_a_site_that_has_become_triage_only() -> None:
     assert story.destination.got == []
     (parked,) = story.triage.parked()
     assert "triage only now" in parked.says
+
+
+@pytest.mark.parametrize("garbled", ["M\ufffdller^\u00c4", "Muller^A"])
+def test_a_name_that_the_archive_garbles_is_taken_from_the_file_where_nothing_was_analysed(
+    garbled: str,
+) -> None:
+    name = "M\u00fcller^\u00c4nne"
+    story = Story(
+        OUTCOMES["normal"], Modality="MR", PatientName=name, SpecificCharacterSet="ISO_IR 100"
+    )
+    story.archive.names = garbled
+    assert isinstance(story.read(), NotAnalysed)
+    report = pydicom.dcmread(io.BytesIO(story.store.artefacts(RESULT).dicom["report.dcm"]))
+    ascii_only = garbled.isascii()
+    assert str(report.PatientName) == (garbled if ascii_only else name)
+
+
+def test_a_file_that_is_damaged_leaves_what_the_archive_says(queued: list[str]) -> None:
+    story = Story(OUTCOMES["normal"], Modality="MR", PatientName="M\u00fcller^A")
+    story.archive.damaged = True
+    assert isinstance(story.read(), NotAnalysed)
+    report = pydicom.dcmread(io.BytesIO(story.store.artefacts(RESULT).dicom["report.dcm"]))
+    assert str(report.PatientName) == "M\u00fcller^A"
+    assert queued == []
