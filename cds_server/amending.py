@@ -7,11 +7,13 @@ HL7 and a later report in the PACS; it waits its turn behind what was published 
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ai_engine.result import NotAnalysed
 from cds_server.amendments import Amendment, AmendmentStore, RecallAsked, SignOffAsked
 from cds_server.errors import ResultNotFound
-from cds_server.outbox import Publication, order_key
+from cds_server.inbox import Inbox, KeptReport
+from cds_server.outbox import Outbox, Publication, order_key
 from cds_server.ports import Clock, ResultStore, StoredResult
 from cds_server.report_messages import context_of, oru_of
 from fhir_mappers import codes
@@ -20,9 +22,16 @@ from fhir_mappers.amended_objects import signed_report, withdrawn_objects
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.dicom_sr import REPORT
 from fhir_mappers.hl7_dialect import Hl7Dialect
+from fhir_mappers.hl7_inbound.reported import InboundReport, ReportStatus
 from fhir_mappers.recall import recalled_bundle
 from fhir_mappers.report_context import ReportContext, ReportSet, SignOff, Site, Verdict
 from fhir_mappers.transaction import replaced, sign_off_bundle
+
+_REPORTS_AT_ONCE = 100
+_VERDICTS = {
+    ReportStatus.FINAL: Verdict.CONFIRMED,
+    ReportStatus.CORRECTED: Verdict.CORRECTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +63,14 @@ class Amending:
     ----------
     store, amendments
         Results, and what changed them.
+    inbox, outbox
+        Reports that came in, and what was published under which accession number.
     destinations
         Names of everyone who gets results.
     site, clock, software_version
         Who publishes, and when.
+    reports_sign
+        Whether a report that comes in signs the AI's result of its study.
     note
         Told of a sign-off that cannot be published: the name of a part, and the trouble.
     """
@@ -67,14 +80,20 @@ class Amending:
         store: ResultStore,
         amendments: AmendmentStore,
         *,
+        inbox: Inbox,
+        outbox: Outbox,
         destinations: Sequence[str],
         site: Site,
         clock: Clock,
         software_version: str,
+        reports_sign: bool = False,
         note: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._store = store
         self._amendments = amendments
+        self._inbox = inbox
+        self._outbox = outbox
+        self._reports_sign = reports_sign
         self._destinations = tuple(destinations)
         self._site = site
         self._clock = clock
@@ -83,6 +102,10 @@ class Amending:
 
     def look(self) -> int:
         """Publish what was asked for since the last look, and say how many results changed."""
+        for kept in self._inbox.reports(limit=_REPORTS_AT_ONCE):
+            if self._reports_sign:
+                self._ask(kept)
+            self._inbox.settle_report(kept.report_id, at=self._clock.now())
         signed = sum(self._sign(each) for each in self._amendments.sign_offs_asked())
         return signed + sum(
             self._withdraw(identifier, asked)
@@ -91,6 +114,46 @@ class Amending:
         )
 
     # ── A radiologist signs ──────────────────────────────────────────────────────────────────────
+
+    def _ask(self, kept: KeptReport) -> None:
+        """Take a final or corrected report for the radiologist's word on the AI's result."""
+        report, source = kept.report, f"HL7 report {kept.report_id}"
+        if any(each.source == source for each in self._amendments.sign_offs_asked()):
+            return
+        verdict = _VERDICTS.get(report.status)
+        result = self._reported(report)
+        if verdict is None or result is None or report.radiologist is None:
+            return
+        person = report.radiologist
+        signed = SignOff(
+            number=0,
+            verdict=verdict,
+            at=report.reported or kept.received,
+            radiologist=person.name or person.identifier.value,
+            identifier=(next(iter(person.identifier.authorities), ""), person.identifier.value),
+            statement="\n".join(report.words),
+        )
+        asked = SignOffAsked("", result.result_id, signed, source)
+        detail = {"report": report.status.value, "source": source}
+        leaf = self._leaf(result, signed.radiologist, detail)
+        self._amendments.ask_sign_off(asked, audit_events=[leaf])
+
+    def _reported(self, report: InboundReport) -> StoredResult | None:
+        """Find the latest result that a report is about: of that study, and of that patient."""
+        if report.study_instance_uid:
+            entries = self._store.entries_of_study(report.study_instance_uid)
+        elif report.accession_number:
+            key = order_key(self._site.accession_issuer, report.accession_number, "")
+            found = self._outbox.deliveries(order_key=key)
+            ids = list(dict.fromkeys(each.publication.result_id for each in found))
+            entries = [self._store.entry(each) for each in reversed(ids)]
+        else:
+            return None
+        numbers = {each.value for each in report.patient.identifiers}
+        results = (each.result for each in entries if not each.superseded)
+        return next(
+            (each for each in results if each and each.study.patient.patient_id in numbers), None
+        )
 
     def _sign(self, asked: SignOffAsked) -> bool:
         published = self._published(asked.result_id)

@@ -37,6 +37,7 @@ from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_feedback_store import SqlFeedbackStore
 from cds_server.adapters.sql_fhir_repository import SqlFhirRepository
+from cds_server.adapters.sql_inbox import SqlInbox
 from cds_server.adapters.sql_outbox import SqlOutbox
 from cds_server.adapters.sql_replay_guard import SqlReplayGuard
 from cds_server.adapters.sql_result_store import SqlResultStore
@@ -50,18 +51,21 @@ from cds_server.amendments import AmendmentStore
 from cds_server.arrivals import ArrivalStore
 from cds_server.config import ArchiveAuth, Settings, is_address
 from cds_server.delivery import Courier, Patience
-from cds_server.destinations import destinations_of
+from cds_server.destinations import destinations_of, receivers_of
 from cds_server.errors import AuditUnavailable, InvalidSettings
 from cds_server.gate import Gate, Stores
 from cds_server.hooks.answers import HookAnswers
 from cds_server.hooks.card_access import CardAccess
 from cds_server.imaging import Arrival, Decoder, ImageArchive
+from cds_server.inbound import patients_of
+from cds_server.inbox import Inbox
+from cds_server.known_patients import KnownPatients
 from cds_server.network import Network
 from cds_server.network_file import read_network
 from cds_server.oauth.access_tokens import AccessTokens
 from cds_server.oauth.client_token import ClientTokens
 from cds_server.oauth.signing_keys import SigningKeys
-from cds_server.oauth.smart_client import SmartClient
+from cds_server.oauth.smart_client import SmartClient, smart_clients
 from cds_server.operations import Operations
 from cds_server.operations_access import OperationsAccess
 from cds_server.outbound import Outbound
@@ -142,6 +146,8 @@ class Services:
     trail: AuditTrail
     outbox: Outbox
     amendments: AmendmentStore
+    inbox: Inbox
+    patients: KnownPatients
     repository: FhirRepository
     session_store: SessionStore
     clock: Clock
@@ -168,7 +174,8 @@ def services(settings: Settings) -> Services:
     network = read_network(settings.network) if settings.network else Network()
     engine = open_engine(settings.data_dir / "radcds.sqlite")
     trail = SqlAuditTrail(engine)
-    store = SqlResultStore(engine, Placing(network, settings.targets))
+    placing = Placing(network, settings.targets)
+    store, inbox = SqlResultStore(engine, placing), SqlInbox(engine, placing)
     outbox = SqlOutbox(engine)
     amendments = SqlAmendmentStore(engine)
     repository = SqlFhirRepository(engine)
@@ -184,7 +191,7 @@ def services(settings: Settings) -> Services:
     arrivals = SqlArrivalStore(engine)
     http = BoundedHttp()
     signing_keys = KeyFiles(settings.data_dir / "keys")
-    smart = _smart_clients(network, settings.site.base_url, http, signing_keys, clock)
+    smart = smart_clients(network, settings.site.base_url, http, signing_keys, clock)
     return Services(
         settings=settings,
         network=network,
@@ -200,6 +207,8 @@ def services(settings: Settings) -> Services:
         trail=trail,
         outbox=outbox,
         amendments=amendments,
+        inbox=inbox,
+        patients=patients_of(inbox, network, settings.site),
         repository=repository,
         session_store=session_store,
         clock=clock,
@@ -219,23 +228,6 @@ def _keep_headers_out_of_logs() -> None:
 def local_token(settings: Settings) -> TokenFile:
     """Give the token of whoever starts the server on this machine."""
     return TokenFile(settings.data_dir / "sign-in-token")
-
-
-def _smart_clients(
-    network: Network, base_url: str, http: Outbound, keys: SigningKeys, clock: Clock
-) -> Mapping[str, SmartClient]:
-    return {
-        ehr.fhir_base_url: SmartClient(
-            ehr,
-            http=http,
-            keys=keys,
-            jwks_url=f"{base_url}/.well-known/jwks.json",
-            redirect_uri=f"{base_url}/callback",
-            clock=clock,
-        )
-        for ehr in network.ehrs
-        if ehr.smart
-    }
 
 
 def _keys(  # noqa: PLR0913, PLR0917 - what the doors need of everything else
@@ -506,6 +498,7 @@ def destinations(services: Services) -> tuple[AnyDestination, ...]:
         outbox=services.outbox,
         pacs=services.pacs,
         signing_keys=services.signing_keys,
+        known=services.patients.known,
     )
 
 
@@ -514,6 +507,9 @@ def amending(services: Services, destinations: Sequence[AnyDestination]) -> Amen
     return Amending(
         services.store,
         services.amendments,
+        inbox=services.inbox,
+        outbox=services.outbox,
+        reports_sign=receivers_of(services.settings).reports_sign,
         destinations=[each.name for each in destinations],
         site=services.settings.site,
         clock=services.clock,

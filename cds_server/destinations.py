@@ -32,9 +32,10 @@ from cds_server.outbox import DeliveryState, Outbox
 from cds_server.ports import AnyDestination, AuditTrail, FhirRepository
 from cds_server.report_messages import oru_of
 from fhir_mappers.fhir_rules.profiles import Profile, profile_faults
+from fhir_mappers.study import Study
 
 
-def destinations_of(
+def destinations_of(  # noqa: PLR0913 - what destinations need, by name
     settings: Settings,
     *,
     repository: FhirRepository,
@@ -42,6 +43,7 @@ def destinations_of(
     outbox: Outbox,
     pacs: Mapping[str, DicomWebService],
     signing_keys: SigningKeys,
+    known: Callable[[Study], Study],
 ) -> tuple[AnyDestination, ...]:
     """Build every destination that the settings name; the embedded FHIR store is always one.
 
@@ -59,21 +61,37 @@ def destinations_of(
         built.append(DicomFolderDestination(Path(settings.result_archive)))
     if settings.output:
         built.append(FolderDestination(settings.output, trail))
-    receivers = (
-        read_receivers(settings.destinations, settings.site)
-        if settings.destinations
-        else Receivers()
-    )
-    built += [_hl7_destination(each, settings) for each in receivers.hl7]
+    receivers = receivers_of(settings)
+    built += [_hl7_destination(each, settings, known) for each in receivers.hl7]
     built += [_fhir_destination(each, settings, outbox, signing_keys) for each in receivers.fhir]
     return tuple(built)
 
 
-def _hl7_destination(receiver: Hl7Receiver, settings: Settings) -> MllpDestination:
+def receivers_of(settings: Settings) -> Receivers:
+    """Read the file of destinations, if there is one.
+
+    Raises
+    ------
+    InvalidSettings
+        If it is not good.
+    """
+    if settings.destinations is None:
+        return Receivers()
+    return read_receivers(settings.destinations, settings.site)
+
+
+def _hl7_destination(
+    receiver: Hl7Receiver, settings: Settings, known: Callable[[Study], Study]
+) -> MllpDestination:
     return MllpDestination(
         receiver.name,
         MllpConnection(receiver.endpoint, MllpLimits(acknowledgement_s=receiver.timeout_s)),
-        compose=oru_of(receiver.dialect, site=settings.site, software_version=version("radcds")),
+        compose=oru_of(
+            receiver.dialect,
+            site=settings.site,
+            software_version=version("radcds"),
+            known=known,
+        ),
         messages_per_s=receiver.per_second,
     )
 

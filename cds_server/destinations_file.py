@@ -22,6 +22,7 @@
     address = "0.0.0.0:2576"
     tls = { ca = "ca.pem", certificate = "radcds.pem", key = "radcds.key" }
     allowed = ["10.1.2.0/24"]
+    reports_sign = false
 
 Files are looked for beside the TOML file.
 """
@@ -125,11 +126,22 @@ class FhirReceiver:
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Everyone who gets results over the network, and where orders come in."""
+    """Everyone who gets results over the network, and where orders and reports come in.
+
+    Parameters
+    ----------
+    hl7, fhir
+        Who gets results.
+    inbound
+        Where messages come in.
+    reports_sign
+        Whether a report that comes in, final or corrected, signs the AI's result of its study.
+    """
 
     hl7: tuple[Hl7Receiver, ...] = ()
     fhir: tuple[FhirReceiver, ...] = ()
     inbound: Listening | None = None
+    reports_sign: bool = False
 
 
 def read_receivers(path: Path, site: Site) -> Receivers:
@@ -156,10 +168,12 @@ def read_receivers(path: Path, site: Site) -> Receivers:
     file = _Table(tables, "the file", path.parent)
     try:
         inbound = file.table("hl7_inbound")
+        reports_sign = bool(inbound and inbound("reports_sign", default=False))
         receivers = Receivers(
             tuple(_hl7(each, site) for each in file.tables("hl7")),
             tuple(_fhir(each) for each in file.tables("fhir")),
             _listening(inbound) if inbound else None,
+            reports_sign,
         )
         file.end()
         _check_names([h.name for h in receivers.hl7] + [f.name for f in receivers.fhir])

@@ -78,6 +78,16 @@ class ImageArchive(Protocol):
         """
         ...
 
+    def holds(self, study_instance_uid: str) -> bool:
+        """Say whether the archive lists a study.
+
+        Raises
+        ------
+        ArchiveUnreachable
+            If it does not answer.
+        """
+        ...
+
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON (PS3.18 F.2) of each instance of a study, without pixels.
 

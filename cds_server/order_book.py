@@ -132,7 +132,7 @@ def ordered(
         before,
         placer_number=said.placer_number.value or before.placer_number,
         filler_number=said.filler_number.value or before.filler_number,
-        accession_number=said.accession_number or before.accession_number,
+        accession_number=_accession_number(before, said),
         study_instance_uid=said.study_instance_uid or before.study_instance_uid,
         procedure=said.procedure if said.procedure.code else before.procedure,
         modality=said.modality or before.modality,
@@ -144,6 +144,14 @@ def ordered(
         order,
         priority=said.priority if said.priority and (asks or raises) else before.priority,
         since=at if raises or (before.cancelled and asks) else before.since,
+    )
+
+
+def _accession_number(before: Order, said: InboundOrder) -> str:
+    """Give the accession number; a filler's number stands in where a message has no other."""
+    stands_in = said.accession_number in {"", said.filler_number.value}
+    return (
+        before.accession_number if stands_in and before.accession_number else said.accession_number
     )
 
 

@@ -160,6 +160,7 @@ class Outbox(Protocol):
         *,
         result_id: str | None = None,
         destination: str | None = None,
+        order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
         limit: int = 1000,
     ) -> Sequence[Delivery]:

@@ -54,6 +54,7 @@ _LONGEST_HEADER = 4_096
 _UNSUPPORTED = frozenset(
     {ErrorCode.UNSUPPORTED_TYPE, ErrorCode.UNSUPPORTED_EVENT, ErrorCode.UNSUPPORTED_VERSION}
 )
+_HEADER = re.compile(r"MSH[!-/:-@\[-`{-~]")
 _CONTROL_ID = re.compile(r"[!-~]{1,199}")
 _NOT_WANTED = {"NE": (True, False), "ER": (True,), "SU": (False,), "": (True, False)}
 """For which outcomes a value of table 0155 wants no answer; an unknown one wants each."""
@@ -213,7 +214,7 @@ class Received:
     def _leaf(self, message: InboundMessage, said: Content, peer: Peer) -> bytes:
         patient = said.patients[0].identifiers[0]
         fact = AuditFact(
-            kind=AuditKind.OPERATION,
+            kind=AuditKind.RECEIVE,
             recorded=message.received,
             user=str(peer),
             address=peer.address,
@@ -221,9 +222,6 @@ class Received:
             patient_id=patient.value,
             patient_issuer=next(iter(patient.authorities), ""),
             detail={
-                "component": RECEIVING,
-                "action": "receive",
-                "sender": str(peer),
                 "message": message.kind,
                 "message-sha256": message.sha256,
             },
@@ -274,7 +272,7 @@ def _answerable(content: bytes, error: UnreadableMessage) -> MessageHeader:
     with contextlib.suppress(UnreadableMessage):
         return read_header(content)
     first = content[:_LONGEST_HEADER].replace(b"\n", b"\r").partition(b"\r")[0].decode("latin-1")
-    if not first.startswith("MSH") or first[3:4].isalnum() or not first[3:4].isprintable():
+    if not _HEADER.match(first):
         raise NotAcknowledged(str(error)) from error
     _, *fields = first.split(first[3])
     control_id, accept, application = (

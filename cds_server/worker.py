@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 
 import structlog
@@ -12,9 +13,11 @@ from cds_server import bootstrap
 from cds_server.batch import path_sha256, record_problems
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
+from cds_server.destinations import receivers_of
 from cds_server.durable import running
 from cds_server.errors import ArchiveUnreachable, CdsServerError
 from cds_server.imaging import FileProblem
+from cds_server.inbound import inbound_of
 from cds_server.operations import WORKER
 from cds_server.workitems import Happening, Performer, Step
 
@@ -53,7 +56,22 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
     amending = bootstrap.amending(services, destinations)
     performer = bootstrap.performer(services, triage)
     watch = bootstrap.watch(services, archive=archive, look=triage.arrived, model=reader.model)
-    with running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S):
+    inbound = inbound_of(
+        receivers_of(settings),
+        services.inbox,
+        arrivals=services.arrivals,
+        results=services.store,
+        in_archive=archive.holds,
+        patients=services.patients,
+        operations=services.operations,
+        site=settings.site,
+        clock=services.clock,
+        notice=lambda says: log.warning("hl7 inbound", says=says),
+    )
+    with (
+        running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S),
+        inbound.server or nullcontext(),
+    ):
         log.info("worker started", destinations=triage.destination_names)
         watch.renew()
         told: frozenset[FileProblem] = frozenset()
@@ -76,6 +94,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
                     told_work = _perform(performer, told_work, services, log)
                     amending.look()
                     watch.ask()
+                inbound.orders.look()
                 looked(watch.look())
             except ArchiveUnreachable as error:
                 log.warning("archive does not answer", error=str(error))

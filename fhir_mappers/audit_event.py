@@ -14,6 +14,7 @@ SIGN_OUT       E       110123       the viewer, 110153       radcds, 110152
 BREAK_GLASS    E       110127       the viewer, 110153       radcds, 110152
 OPERATION      E       component    the part of the server   radcds, 110152
                                     or a person
+RECEIVE        C       receive      the sender, 110153       radcds, 110152
 =============  ======  ===========  =======================  ============================
 
 110153 is the source of the data moved, 110152 their destination.
@@ -70,6 +71,7 @@ class AuditKind(StrEnum):
     SIGN_OUT = "sign out"
     BREAK_GLASS = "break glass"
     OPERATION = "operation"
+    RECEIVE = "receive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,12 @@ _SECURITY = {
         "110113", "Security Alert", "110127", "Emergency Override Started"
     ),
 }
-_ACTIONS = {AuditKind.ANALYSE: "C", AuditKind.FEEDBACK: "C"} | dict.fromkeys(
-    (AuditKind.QUERY, AuditKind.OPERATION, *_SECURITY), "E"
-)
+_ACTIONS = dict.fromkeys(
+    (AuditKind.ANALYSE, AuditKind.FEEDBACK, AuditKind.RECEIVE), "C"
+) | dict.fromkeys((AuditKind.QUERY, AuditKind.OPERATION, *_SECURITY), "E")
 _ACTIVITY = {"system": codes.DCM, "code": "110100", "display": "Application Activity"}
 _RECIPIENT, _AUTHOR = ("IRCP", "information recipient"), ("AUT", "author (originator)")
-_NO_PROFILE = frozenset({*_SECURITY, AuditKind.OPERATION})
+_NO_PROFILE = frozenset({*_SECURITY, AuditKind.OPERATION, AuditKind.RECEIVE})
 
 
 def audit_event(fact: AuditFact, site: Site) -> bytes:
@@ -182,6 +184,8 @@ def _profile(fact: AuditFact) -> str:
 def _type(kind: AuditKind) -> dict[str, str]:
     if kind is AuditKind.DELIVER:
         return {"system": codes.DCM, "code": "110106", "display": "Export"}
+    if kind is AuditKind.RECEIVE:
+        return {"system": codes.DCM, "code": "110107", "display": "Import"}
     if security := _SECURITY.get(kind):
         return {"system": codes.DCM, "code": security.code, "display": security.display}
     if kind is AuditKind.OPERATION:
@@ -196,6 +200,8 @@ def _type(kind: AuditKind) -> dict[str, str]:
 def _subtype(kind: AuditKind) -> dict[str, str]:
     if kind is AuditKind.DELIVER:
         return {"system": f"{codes.HL7_BASE}/iso-21089-lifecycle", "code": "disclose"}
+    if kind is AuditKind.RECEIVE:
+        return {"system": f"{codes.HL7_BASE}/iso-21089-lifecycle", "code": "receive"}
     if security := _SECURITY.get(kind):
         display = security.subtype_display
         return {"system": codes.DCM, "code": security.subtype, "display": display}
@@ -218,7 +224,7 @@ def _agents(fact: AuditFact, site: Site) -> list[dict[str, object]]:
             return [_in_role(radcds, _SOURCE), _in_role(partner, _DESTINATION)]
         case AuditKind.OPERATION if "component" not in fact.detail:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION), _user(fact)]
-        case AuditKind.ANALYSE | AuditKind.OPERATION:
+        case AuditKind.ANALYSE | AuditKind.OPERATION | AuditKind.RECEIVE:
             return [_in_role(partner, _SOURCE), _in_role(radcds, _DESTINATION)]
         case AuditKind.VIEW_RESULT:
             return [_in_role(partner, _DESTINATION), _in_role(radcds, _SOURCE), _user(fact)]
@@ -292,6 +298,8 @@ def _what(fact: AuditFact) -> dict[str, object]:
     if fact.study_instance_uid:
         uid = f"urn:oid:{fact.study_instance_uid}"
         return {"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid", "value": uid}}
+    if fact.kind is AuditKind.RECEIVE:
+        return {"display": fact.detail.get("message", "message")}
     return {"display": "an input that could not be identified as a study"}
 
 

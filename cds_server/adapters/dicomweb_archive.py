@@ -70,6 +70,19 @@ class DicomWebArchive:
         msg = f"the archive lists more than {offset} studies; ask from a later date on"
         raise ArchiveUnreachable(msg)
 
+    def holds(self, study_instance_uid: str) -> bool:
+        """Say whether a search finds a study; one that a PACS will not search for, it does not.
+
+        Raises
+        ------
+        ArchiveUnreachable
+            If the PACS does not answer.
+        """
+        try:
+            return self._service.lists_study(study_instance_uid)
+        except QuestionRefused:
+            return False
+
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON of each instance.
 

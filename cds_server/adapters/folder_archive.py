@@ -97,6 +97,10 @@ class FolderArchive:
             found = Counter(study for study, _ in self._parents.values())
         return [Arrival(uid, (), found[uid]) for uid in sorted(found)]
 
+    def holds(self, study_instance_uid: str) -> bool:
+        """Say whether there is a file of a study."""
+        return bool(self._current(study_instance_uid))
+
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON of each instance, without pixels and other large binary values.
 

@@ -12,6 +12,7 @@ from datetime import datetime
 import pydicom
 from pydicom.dataset import Dataset
 
+from cds_server.adapters.in_memory_inbox import InMemoryInbox
 from cds_server.adapters.in_memory_outbox import InMemoryOutbox
 from cds_server.amendments import SignOffAsked
 from cds_server.errors import AuditUnavailable, ResultNotFound, StudyNotFound
@@ -44,6 +45,10 @@ class InMemoryArchive:
             )
             for uid in sorted(found)
         ]
+
+    def holds(self, study_instance_uid: str) -> bool:
+        """Say whether there is such a study."""
+        return any(each.StudyInstanceUID == study_instance_uid for each in self.instances)
 
     def metadata(self, study_instance_uid: str) -> Sequence[Mapping[str, object]]:
         """Give the DICOM JSON of each instance.
@@ -125,11 +130,13 @@ class InMemoryResultStore:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sets: dict[str, ReportSet] = field(default_factory=dict)
     outbox: InMemoryOutbox = field(init=False)
+    inbox: InMemoryInbox = field(init=False)
     recalled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin with an empty outbox."""
         self.outbox = InMemoryOutbox(self.trail)
+        self.inbox = InMemoryInbox(self.trail, self.placing)
 
     def notice(self, result_id: str, study_instance_uid: str, noticed_at: datetime) -> bool:
         """Remember a study."""
@@ -200,7 +207,8 @@ class InMemoryResultStore:
         published = line.result is not None and all(delivered.values())
         state = StudyState.PUBLISHED if published else line.state
         recalled = result_id in self.recalled
-        return replace(line, delivered=delivered, state=state, recalled=recalled)
+        whole = replace(line, delivered=delivered, state=state, recalled=recalled)
+        return self.inbox.placed(whole)
 
     def entry(self, result_id: str) -> StudyEntry:
         """Give one line.

@@ -123,7 +123,9 @@ class InMemoryInbox:
         return [each for each in self.book if each.is_of(study_instance_uid, accession_number)]
 
     def placed(self, entry: StudyEntry) -> StudyEntry:
-        """Give a line of the worklist with the deadline that it has by its orders."""
+        """Give an open line of the worklist with the deadline that it has by its orders."""
+        if entry.closed_at:
+            return entry
         accession_number = entry.result.study.accession_number if entry.result else ""
         orders = self.orders(
             study_instance_uid=entry.study_instance_uid, accession_number=accession_number

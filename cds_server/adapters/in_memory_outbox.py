@@ -53,6 +53,7 @@ class InMemoryOutbox:
         *,
         result_id: str | None = None,
         destination: str | None = None,
+        order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
         limit: int = 1000,
     ) -> Sequence[Delivery]:
@@ -63,6 +64,7 @@ class InMemoryOutbox:
             if each.state in states
             and result_id in {None, each.publication.result_id}
             and destination in {None, each.destination}
+            and order_key in {None, each.publication.order_key}
         ]
         parked = DeliveryState.PARKED
         return sorted(found, key=lambda each: (each.state is not parked, each.sequence))[:limit]

@@ -93,6 +93,7 @@ class SqlOutbox:
         *,
         result_id: str | None = None,
         destination: str | None = None,
+        order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
         limit: int = 1000,
     ) -> Sequence[Delivery]:
@@ -102,6 +103,8 @@ class SqlOutbox:
             query = query.where(outbox.c.result_id == result_id)
         if destination is not None:
             query = query.where(outbox.c.destination == destination)
+        if order_key is not None:
+            query = query.where(outbox.c.order_key == order_key)
         return self._found(query.order_by(_PARKED_FIRST, outbox.c.sequence).limit(limit))
 
     def troubled(self, *, limit: int) -> Sequence[Delivery]:

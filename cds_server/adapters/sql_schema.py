@@ -90,6 +90,7 @@ outbox = Table(
     UniqueConstraint("publication_id", "destination"),
     Index("outbox_order", "destination", "order_key", "state", "sequence"),
     Index("outbox_study", "destination", "study_instance_uid", "state", "sequence"),
+    Index("outbox_of_order", "order_key"),
     Index("outbox_state", "destination", "state", "created"),
     sqlite_autoincrement=True,
 )

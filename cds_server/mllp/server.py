@@ -22,6 +22,8 @@ from cds_server.mllp.wire import Wire, prepare, secured
 
 _WAITING = 32
 _PAUSE_S = 0.1
+_BETWEEN_ANSWERS_S = 0.05
+"""Some senders take CA and AA that come together for one answer."""
 
 
 class NotAcknowledged(CdsServerError):
@@ -223,7 +225,8 @@ class MllpServer:
         while not self._open.ended and wire.await_start(timeout_s=limits.idle_s):
             message = wire.receive(until_s=time.monotonic() + limits.message_s)
             answer = self._handler(message, peer)
-            for each in answer if isinstance(answer, tuple) else (answer,):
+            for number, each in enumerate(answer if isinstance(answer, tuple) else (answer,)):
+                time.sleep(_BETWEEN_ANSWERS_S if number else 0)
                 if each:
                     wire.send(each, timeout_s=limits.answer_s)
 

@@ -15,7 +15,7 @@ from functools import partial
 from urllib.parse import urlencode, urlsplit
 
 from cds_server.errors import InvalidSettings
-from cds_server.network import Ehr
+from cds_server.network import Ehr, Network
 from cds_server.oauth.client_assertion import assertion_form, client_assertion
 from cds_server.oauth.id_token import IdTokens
 from cds_server.oauth.kept import Kept
@@ -270,3 +270,21 @@ class SmartClient:
             token_url, {**form, **assertion_form(assertion)}, headers=_JSON
         )
         return token_response(answer, ehr=self._ehr.name, fhir_base_url=self._ehr.fhir_base_url)
+
+
+def smart_clients(
+    network: Network, base_url: str, http: Outbound, keys: SigningKeys, clock: Clock
+) -> Mapping[str, SmartClient]:
+    """Give this server as the client of each EHR that launches it, by FHIR base address."""
+    return {
+        ehr.fhir_base_url: SmartClient(
+            ehr,
+            http=http,
+            keys=keys,
+            jwks_url=f"{base_url}/.well-known/jwks.json",
+            redirect_uri=f"{base_url}/callback",
+            clock=clock,
+        )
+        for ehr in network.ehrs
+        if ehr.smart
+    }

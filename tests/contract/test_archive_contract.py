@@ -101,6 +101,11 @@ def test_every_study_is_listed_once(archive: ImageArchive) -> None:
     assert list(archive.problems) == []
 
 
+def test_an_archive_holds_what_it_lists_and_nothing_else(archive: ImageArchive) -> None:
+    assert all(archive.holds(each.study_instance_uid) for each in archive.arrivals())
+    assert not archive.holds("1.2.3.4.5.6.7.8.9")
+
+
 def test_what_is_said_of_an_arrival_is_true(archive: ImageArchive) -> None:
     headers = {str(h.StudyInstanceUID): h for h in map(pydicom.dcmread, map(sample, FILES))}
     for arrival in archive.arrivals():

@@ -182,6 +182,8 @@ def test_the_deliveries_of_one_result_or_destination_are_found(outbox: Outbox) -
     name = only(outbox, 1).publication_id
     assert {each.publication_id for each in outbox.deliveries(result_id=name)} == {name}
     assert {each.destination for each in outbox.deliveries(destination="ris")} == {"ris"}
+    assert len(outbox.deliveries(order_key="A")) == 4
+    assert outbox.deliveries(order_key="B") == []
     parked = outbox.deliveries(states=frozenset({PARKED}))
     assert parked == [only(outbox, 2)]
     assert len(outbox.deliveries(limit=3)) == 3

@@ -3,7 +3,7 @@
 import io
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pydicom
@@ -30,7 +30,12 @@ from cds_server.adapters.in_memory_amendments import InMemoryAmendmentStore
 from cds_server.adapters.system_clock import SystemClock
 from cds_server.amending import Amending
 from cds_server.amendments import RecallAsked, SignOffAsked
+from cds_server.inbound_content import Content
+from cds_server.inbox import InboundMessage
+from cds_server.outbox import order_key
 from cds_server.ports import StoredResult
+from fhir_mappers.hl7_inbound.reading import read_message
+from fhir_mappers.hl7_inbound.reported import read_reports
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import DisplayMode, Recall, ReportSet, SignOff, Verdict
 from fhir_mappers.report_set import report_set
@@ -55,6 +60,9 @@ class Server:
         self.amending = Amending(
             self.store,
             self.amendments,
+            inbox=self.store.inbox,
+            outbox=self.store.outbox,
+            reports_sign=True,
             destinations=["ris", "pacs"],
             site=example_site(mode),
             clock=SystemClock(),
@@ -76,6 +84,7 @@ class Server:
             artefacts,
             audit_events=[],
             destinations=["ris", "pacs"],
+            order_key=order_key(example_site(mode).accession_issuer, "ACC1001", STUDY_UID),
         )
         self.first = artefacts
 
@@ -249,6 +258,58 @@ def test_nothing_is_signed_that_was_recalled_and_operators_are_told() -> None:
         ("sign-off", "A sign-off was not published: its result was recalled before it was signed.")
     ]
     assert server.amendments.sign_offs_asked() == []
+
+
+REPORT = (
+    "MSH|^~\\&|RIS|RAD|RADCDS|RAD|20261120110000+0000||ORU^R01^ORU_R01|R1|P|2.5.1\r"
+    "PID|1||{patient}^^^TRUST^MR||X^Y\r"
+    "OBR|1||ACC1001|36643-5^XR^LN|||20261120|||||||||||{accession}||||20261120110000+0000|||"
+    "{status}|||||||G7654321&Example&Ann^^^^^^^^^GMC\r"
+    "OBX|1|TX|19005-8^Impression^LN||A skin fold.||||||{status}\r"
+)
+
+
+def reported(
+    server: Server, status: str, *, patient: str = "MRN 123456", accession: str = "ACC1001"
+) -> int:
+    said = REPORT.format(patient=patient, accession=accession, status=status).encode()
+    message = read_message(said)
+    reports = read_reports(message, zone=UTC)
+    inbox = server.store.inbox
+    kept = InboundMessage(("RIS", "RAD"), "R1", "ORU^R01", AT, said)
+    inbox.keep(kept, audit_events=[])
+    (waiting,) = inbox.waiting(limit=9)
+    inbox.finish(waiting.sequence, Content(reports=reports), at=AT)
+    return server.amending.look()
+
+
+@pytest.mark.parametrize(("status", "fhir"), [("F", "final"), ("C", "amended")])
+def test_a_report_that_comes_in_signs_the_result_of_its_study(status: str, fhir: str) -> None:
+    server = Server()
+    assert reported(server, status) == 1
+    (report,) = server.resources("DiagnosticReport")
+    assert report["status"] == fhir
+    assert "A skin fold." in report["conclusion"]
+    assert server.amending.look() == 0, "once"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"patient": "MRN 999"}, {"accession": "ACC9999"}, {"status": "P"}]
+)
+def test_a_report_of_another_patient_or_study_or_not_final_signs_nothing(
+    changes: dict[str, str],
+) -> None:
+    server = Server()
+    status = changes.pop("status", "F")
+    assert reported(server, status, **changes) == 0
+    assert server.amendments.amendments(RESULT) == []
+
+
+def test_where_the_site_does_not_say_so_a_report_signs_nothing() -> None:
+    server = Server()
+    server.amending._reports_sign = False
+    assert reported(server, "F") == 0
+    assert server.store.inbox.reports(limit=9) == [], "it was looked at"
 
 
 def test_what_was_not_analysed_is_not_recalled() -> None:

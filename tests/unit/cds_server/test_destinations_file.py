@@ -99,6 +99,9 @@ def test_orders_come_in_where_the_file_says(tmp_path: Path) -> None:
     inbound = read(tmp_path, '[hl7_inbound]\naddress = "127.0.0.1:0"\n').inbound
     assert inbound == Listening("127.0.0.1", 0)
     assert read(tmp_path, "").inbound is None
+    address = '[hl7_inbound]\naddress = "127.0.0.1:0"\n'
+    assert not read(tmp_path, address).reports_sign
+    assert read(tmp_path, f"{address}reports_sign = true\n").reports_sign
 
 
 @pytest.mark.parametrize(

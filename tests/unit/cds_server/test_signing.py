@@ -30,6 +30,8 @@ def amending(serving: Serving) -> Amending:
     return Amending(
         serving.store,
         serving.amendments,
+        inbox=serving.store.inbox,
+        outbox=serving.store.outbox,
         destinations=["fhir"],
         site=serving.site,
         clock=serving.clock,

@@ -65,6 +65,12 @@ RULES = {
         "agent.where(requestor = true).purposeOfUse.coding.code = 'BTG'",
         "entity.where(type.code = '2' and role.code = '4').what.exists()",
     ],
+    AuditKind.RECEIVE: [
+        "type.code = '110107' and subtype.code = 'receive' and action = 'C'",
+        """agent.where(type.coding.code = '110152').who.identifier.value
+        = source.observer.identifier.value""",
+        "entity.where(type.code = '2' and role.code = '4').what.exists()",
+    ],
     AuditKind.OPERATION: [
         "type.code = '110100' and subtype.code = 'component' and action = 'E'",
         "agent.where(requestor = true).empty()",
@@ -88,6 +94,7 @@ ROLES = {
     AuditKind.ANALYSE: ("AI engine", "https://radcds.example.org"),
     AuditKind.DELIVER: ("https://radcds.example.org", "destination"),
     AuditKind.OPERATION: ("archive", "https://radcds.example.org"),
+    AuditKind.RECEIVE: ("dr.who", "https://radcds.example.org"),
     **dict.fromkeys(
         (AuditKind.FEEDBACK, AuditKind.SIGN_IN, AuditKind.SIGN_OUT, AuditKind.BREAK_GLASS),
         ("dr.who", "https://radcds.example.org"),
