@@ -7,7 +7,6 @@ HL7 and a later report in the PACS; it waits its turn behind what was published 
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from ai_engine.result import NotAnalysed
 from cds_server.amendments import Amendment, AmendmentStore, RecallAsked, SignOffAsked

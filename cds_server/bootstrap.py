@@ -201,7 +201,7 @@ def services(settings: Settings) -> Services:
         pacs=_pacs(settings),
         images=_viewer_images(settings),
         operations=operations,
-        operations_access=OperationsAccess(gate, operations, arrivals, outbox),
+        operations_access=OperationsAccess(gate, operations, arrivals, outbox, inbox),
         arrivals=arrivals,
         store=store,
         trail=trail,

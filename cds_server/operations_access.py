@@ -7,6 +7,7 @@ from datetime import datetime
 from cds_server.arrivals import ArrivalStore
 from cds_server.errors import ResultNotFound
 from cds_server.gate import Gate
+from cds_server.inbox import Inbox, InboxBacklog, KeptMessage
 from cds_server.operations import Component, Operations
 from cds_server.outbox import Backlog, Delivery, DeliveryState, Outbox, Pause
 from cds_server.permissions import Permission
@@ -36,6 +37,8 @@ class Snapshot:
         Each destination to which nothing is sent because a person said so.
     troubles
         The deliveries whose latest attempt failed, those given up first; at most 200.
+    inbox, failed
+        What came in by HL7 and waits, and what could not be processed; at most 200.
     """
 
     at: datetime
@@ -45,6 +48,8 @@ class Snapshot:
     backlogs: Mapping[str, Backlog]
     paused: Mapping[str, Pause]
     troubles: Sequence[Delivery]
+    inbox: InboxBacklog
+    failed: Sequence[KeptMessage]
 
 
 class OperationsAccess:
@@ -58,17 +63,23 @@ class OperationsAccess:
         How the parts are.
     arrivals
         What waits.
-    outbox
-        What is to go where.
+    outbox, inbox
+        What is to go where, and what came in.
     """
 
     def __init__(
-        self, gate: Gate, operations: Operations, arrivals: ArrivalStore, outbox: Outbox
+        self,
+        gate: Gate,
+        operations: Operations,
+        arrivals: ArrivalStore,
+        outbox: Outbox,
+        inbox: Inbox,
     ) -> None:
         self._gate = gate
         self._operations = operations
         self._arrivals = arrivals
         self._outbox = outbox
+        self._inbox = inbox
 
     def look(self, viewer: Viewer) -> Snapshot:
         """Look at the server; the look is recorded first."""
@@ -83,6 +94,8 @@ class OperationsAccess:
             self._outbox.backlogs(),
             self._outbox.paused(),
             self._outbox.troubled(limit=_MOST_SHOWN),
+            self._inbox.backlog(),
+            self._inbox.failed(limit=_MOST_SHOWN),
         )
 
     def message(self, publication_id: str, destination: str, viewer: Viewer) -> bytes:
@@ -118,6 +131,12 @@ class OperationsAccess:
             destination=destination, states=frozenset({DeliveryState.PARKED})
         )
         return sum(self.retry(each.publication_id, destination, viewer) for each in parked)
+
+    def process_again(self, sequence: int, viewer: Viewer) -> bool:
+        """Let a message that came in be processed again; ``False`` if it did not fail."""
+        self._gate.check_role(viewer, Permission.OPERATE, "retry")
+        leaf = self._leaf(viewer, "process again", f"message {sequence} that came in")
+        return self._inbox.again(sequence, audit_events=[leaf])
 
     def pause(self, destination: str, viewer: Viewer) -> bool:
         """Send nothing to a destination until resumed; ``False`` if that is so already."""

@@ -1,8 +1,9 @@
 """The page of those who operate the server: what works, what waits, what does not arrive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import TypeVar
 
 from flask import Blueprint, Response, redirect, request
 from werkzeug.exceptions import BadRequest
@@ -13,6 +14,8 @@ from cds_server.web.doors import session, viewer
 from smart_app.rendering import page
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_LONGEST_NUMBER = 15
+_Choice = TypeVar("_Choice")
 
 
 def operations(access: OperationsAccess, around: Callable[[], dict[str, object]]) -> Blueprint:
@@ -49,14 +52,15 @@ def operations(access: OperationsAccess, around: Callable[[], dict[str, object]]
             access.retry_all(destination, viewer())
         return _back()
 
+    @blueprint.post("/inbox")
+    def process(handle: str) -> Response:  # noqa: ARG001 - the door has read it
+        access.process_again(_number("message"), viewer())
+        return _back()
+
     @blueprint.post("/destinations")
     def steer(handle: str) -> Response:  # noqa: ARG001 - the door has read it
         actions = {"pause": access.pause, "resume": access.resume}
-        action = actions.get(_named("action"))
-        if action is None:
-            msg = "Say whether to pause or to resume."
-            raise BadRequest(msg)
-        action(_named("destination"), viewer())
+        _chosen("action", actions)(_named("destination"), viewer())
         return _back()
 
     @blueprint.get("/messages/<uuid:publication_id>/<destination>")
@@ -83,6 +87,36 @@ def _named(field: str) -> str:
         msg = f"The form lacks the field {field}."
         raise BadRequest(msg)
     return value
+
+
+def _number(field: str) -> int:
+    """Read a number that has to be there.
+
+    Raises
+    ------
+    BadRequest
+        If it is none.
+    """
+    value = _named(field)
+    if not value.isdecimal() or len(value) > _LONGEST_NUMBER:
+        msg = f"The field {field} is no number."
+        raise BadRequest(msg)
+    return int(value)
+
+
+def _chosen(field: str, choices: Mapping[str, _Choice]) -> _Choice:
+    """Read a choice.
+
+    Raises
+    ------
+    BadRequest
+        If it is none of those.
+    """
+    value = _named(field)
+    if value not in choices:
+        msg = f"The field {field} must be one of {', '.join(sorted(choices))}."
+        raise BadRequest(msg)
+    return choices[value]
 
 
 def _back() -> Response:

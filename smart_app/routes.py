@@ -46,6 +46,7 @@ ROUTES = (
     Route("POST", f"{_STUDY}/break-glass", _SESSION, Permission.BREAK_GLASS, "110127"),
     Route("GET", _OPERATIONS, _SESSION, Permission.READ_OPERATIONS, "search"),
     Route("POST", f"{_OPERATIONS}/deliveries", _SESSION, Permission.OPERATE, "component"),
+    Route("POST", f"{_OPERATIONS}/inbox", _SESSION, Permission.OPERATE, "component"),
     Route("POST", f"{_OPERATIONS}/destinations", _SESSION, Permission.OPERATE, "component"),
     Route(
         "GET",

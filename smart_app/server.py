@@ -57,7 +57,13 @@ def web_application(services: Services) -> Flask:
         readiness=services.readiness,
         programs=[
             pacs_events(services.arrivals, watched=settings.watched, clock=services.clock),
-            metrics(services.arrivals, services.outbox, services.operations, services.clock),
+            metrics(
+                services.arrivals,
+                services.outbox,
+                services.inbox,
+                services.operations,
+                services.clock,
+            ),
         ],
         pages=[
             sign_in(ways_in),

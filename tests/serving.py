@@ -236,14 +236,24 @@ class Serving:
             readiness=lambda: self.checks,
             programs=[
                 pacs_events(self.arrivals, watched=PACS, clock=self.clock),
-                metrics(self.arrivals, self.store.outbox, self.operations, self.clock),
+                metrics(
+                    self.arrivals,
+                    self.store.outbox,
+                    self.store.inbox,
+                    self.operations,
+                    self.clock,
+                ),
             ],
             pages=[
                 sign_in(ways),
                 pages(shown),
                 operations(
                     OperationsAccess(
-                        self.access.gate, self.operations, self.arrivals, self.store.outbox
+                        self.access.gate,
+                        self.operations,
+                        self.arrivals,
+                        self.store.outbox,
+                        self.store.inbox,
                     ),
                     shown.around,
                 ),

@@ -13,19 +13,20 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from cds_server.arrivals import ArrivalStore
+from cds_server.inbox import Inbox
 from cds_server.operations import Operations
 from cds_server.outbox import Outbox
 from cds_server.ports import Clock
 
 
 def metrics(
-    arrivals: ArrivalStore, outbox: Outbox, operations: Operations, clock: Clock
+    arrivals: ArrivalStore, outbox: Outbox, inbox: Inbox, operations: Operations, clock: Clock
 ) -> Blueprint:
     """Give the route for Prometheus.
 
     Parameters
     ----------
-    arrivals, outbox, operations
+    arrivals, outbox, inbox, operations
         What is counted.
     clock
         What time it is.
@@ -36,7 +37,7 @@ def metrics(
     """
     blueprint = Blueprint("metrics", __name__)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(arrivals, outbox, operations, clock))
+    registry.register(_Figures(arrivals, outbox, inbox, operations, clock))
 
     @blueprint.get("/metrics")
     def scrape() -> Response:
@@ -49,10 +50,16 @@ class _Figures(Collector):
     """Counts at each scrape."""
 
     def __init__(
-        self, arrivals: ArrivalStore, outbox: Outbox, operations: Operations, clock: Clock
+        self,
+        arrivals: ArrivalStore,
+        outbox: Outbox,
+        inbox: Inbox,
+        operations: Operations,
+        clock: Clock,
     ) -> None:
         self._arrivals = arrivals
         self._outbox = outbox
+        self._inbox = inbox
         self._operations = operations
         self._clock = clock
 
@@ -60,6 +67,13 @@ class _Figures(Collector):
         """Give every figure."""
         yield from self._studies()
         yield from self._deliveries()
+        backlog = self._inbox.backlog()
+        inbound = GaugeMetricFamily(
+            "radcds_inbound_messages", "Messages that came in, by state", labels=["state"]
+        )
+        inbound.add_metric(["waiting"], backlog.waiting)
+        inbound.add_metric(["failed"], backlog.failed)
+        yield inbound
         working = GaugeMetricFamily(
             "radcds_component_working",
             "Whether a part of the server works; a part that never was in trouble is not listed",

@@ -12,6 +12,7 @@ from studies import ISSUED, STUDY_UID, chest_instance
 from werkzeug.serving import make_server
 
 from cds_server.adapters.in_memory import InMemoryArchive
+from cds_server.inbox import InboundMessage
 from cds_server.outbox import DeliveryState
 
 
@@ -50,6 +51,9 @@ def _trouble(serving: Serving, result: str) -> None:
     busy = "status 503, the server is busy"
     outbox.fail(replace(outbox.delivery(result, "fhir"), says=busy, since=ISSUED))
     outbox.keep_message(result, "pacs", b"a message")
+    came = InboundMessage(("RIS", "RAD"), "1", "ORM^O01", ISSUED, b"MSH")
+    serving.store.inbox.keep(came, audit_events=[])
+    serving.store.inbox.fail(1, "the order names no study", at=ISSUED)
 
 
 @pytest.fixture
@@ -98,7 +102,14 @@ def test_operators_see_what_fails_and_what_waits_and_why(page: Page, width: int)
     page.get_by_role("link", name="Operations").click()
     page.wait_for_url("**/operations")
     shown = page.locator("main").inner_text()
-    for words in ("1 study has arrived", "connection refused", "Works again", "given up", "0x0122"):
+    for words in (
+        "1 study has arrived",
+        "connection refused",
+        "Works again",
+        "given up",
+        "0x0122",
+        "names no study",
+    ):
         assert words in shown
     assert "PATIENT" not in shown
     assert violations(page) == []

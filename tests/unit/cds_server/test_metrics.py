@@ -45,6 +45,7 @@ def test_what_waits_and_what_does_not_arrive_is_counted(serving: Serving) -> Non
     assert found["radcds_deliveries fhir delivered"] == 1
     assert found["radcds_destination_paused fhir"] == 1
     assert found["radcds_delivery_oldest_seconds fhir"] > 0
+    assert found["radcds_inbound_messages failed"] == 0
     assert found["radcds_studies_waiting"] == 1
     assert found["radcds_studies_oldest_seconds"] >= 300
     assert found["radcds_component_working archive"] == 0

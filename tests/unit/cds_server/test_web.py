@@ -15,6 +15,7 @@ from studies import ISSUED, STUDY_UID, chest_instance, chest_study
 
 from cds_server.adapters.in_memory import InMemoryArchive
 from cds_server.errors import ArchiveUnreachable
+from cds_server.inbox import InboundMessage
 from cds_server.network import CdsClient, Ehr, Network, Role
 from cds_server.oauth.client_token import ClientTokens, Refused, Trusted
 from cds_server.outbox import DeliveryState
@@ -63,6 +64,7 @@ POST /app/<handle>/studies/<uuid:result_id>/verdict        session verdict:write
 POST /app/<handle>/studies/<uuid:result_id>/break-glass    session study:break-glass 110127
 GET  /app/<handle>/operations                              session operations:read   search
 POST /app/<handle>/operations/deliveries                   session operations:act    component
+POST /app/<handle>/operations/inbox                        session operations:act    component
 POST /app/<handle>/operations/destinations                 session operations:act    component
 GET  /app/<handle>/operations/messages/<uuid:publication_id>/<destination> session message:read read
 POST /pacs/events                                          pacs
@@ -127,7 +129,15 @@ FORMS = {
     "sign-out": {"nothing": ""},
     "deliveries": {"destination": "fhir"},
     "destinations": {"destination": "fhir", "action": "pause"},
+    "inbox": {"message": "1"},
 }
+
+
+def _fail_a_message(serving: Serving) -> None:
+    inbox = serving.store.inbox
+    came = InboundMessage(("RIS", "RAD"), "1", "ORM^O01", ISSUED, b"MSH|of PATIENT")
+    inbox.keep(came, audit_events=[])
+    inbox.fail(1, "it names no study", at=ISSUED)
 
 
 def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]]:
@@ -156,6 +166,7 @@ def asked(serving: Serving, method: str, path: str) -> tuple[str, dict[str, Any]
     elif form := FORMS.get(path.rpartition("/")[2]):
         serving.store.outbox.settle(identifier, "fhir", DeliveryState.PARKED, at=ISSUED)
         body = {"data": {**form, "publication": identifier}, "headers": OURS}
+        _fail_a_message(serving)
     elif path.endswith("/images/<int:number>"):
         assert serving.client.get(url.removesuffix("/0")).status_code == 200
     elif "/messages/" in path:
