@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from cds_server.amendments import AmendmentStore
+from cds_server.amendments import AmendmentStore, amended
 from cds_server.errors import (
     ArchiveUnreachable,
     DeliveryFailed,
@@ -266,7 +266,8 @@ class Courier:
             msg = "it is queued for delivery but not stored"
             raise DeliveryRefused(msg)
         if amendment := self._amendments.amendment(delivery.publication_id):
-            result = replace(result, signed=amendment.signed, recall=amendment.recall)
+            history = self._amendments.amendments(delivery.publication.result_id)
+            result = amended(result, history, amendment.number)
         artefacts = self._store.artefacts(delivery.publication_id)
         self._check_may_leave(artefacts)
         with _plain_failures():
@@ -330,12 +331,12 @@ class Courier:
     def _failed(self, delivery: Delivery, says: str, strikes: int, wait_s: float) -> None:
         now = self._clock.now()
         due = now + timedelta(seconds=wait_s)
-        self._outbox.fail(replace(delivery, says=says, strikes=strikes, since=now, due=due))
         self._record(delivery, failure=says)
+        self._outbox.fail(replace(delivery, says=says, strikes=strikes, since=now, due=due))
 
     def _park(self, delivery: Delivery, says: str) -> None:
-        self._settle(delivery, DeliveryState.PARKED, says)
         self._record(delivery, failure=says)
+        self._settle(delivery, DeliveryState.PARKED, says)
 
     def _settle(self, delivery: Delivery, state: DeliveryState, says: str = "") -> None:
         self._seen_arrived.pop((delivery.publication_id, delivery.destination), None)

@@ -24,5 +24,7 @@ class DicomFolderDestination:
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
         """Write the objects, each whole or not at all."""
+        later = "" if result.signed is None else f"-signed-{result.signed.number}"
+        later = "-withdrawn" if result.recall else later
         for name, content in artefacts.dicom.items():
-            write_durably(self._folder / f"{result.result_id}-{name}", content)
+            write_durably(self._folder / f"{result.result_id}{later}-{name}", content)

@@ -16,6 +16,7 @@ from cds_server.errors import (
     ArchiveUnreachable,
     DeliveryFailed,
     DeliveryRefused,
+    DestinationUnavailable,
     InstanceUnreadable,
     StudyNotFound,
 )
@@ -54,14 +55,14 @@ class _Troubles:
 
         Raises
         ------
-        DeliveryFailed
+        DestinationUnavailable
             If the PACS does not answer: then the others are not tried.
         """
         try:
             yield
         except ArchiveUnreachable as error:
             msg = f"{name}: {error}"
-            raise DeliveryFailed(msg) from error
+            raise DestinationUnavailable(msg) from error
         except DeliveryRefused as error:
             self.never.append(f"{name}: {error}")
         except DeliveryFailed as error:

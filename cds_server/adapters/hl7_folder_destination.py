@@ -7,6 +7,8 @@ from cds_server.ports import StoredResult
 from fhir_mappers.oru_r01 import control_id
 from fhir_mappers.report_context import ReportSet
 
+_MSH_10 = 9
+
 
 class Hl7FolderDestination:
     """Writes ``FOLDER/<MSH-10>.hl7``: a repeat is the same file with the same bytes.
@@ -25,4 +27,6 @@ class Hl7FolderDestination:
 
     def deliver(self, result: StoredResult, artefacts: ReportSet) -> None:
         """Write the message, whole or not at all."""
-        write_durably(self._folder / f"{control_id(result.result_id)}.hl7", artefacts.oru)
+        header = artefacts.oru.partition(b"\r")[0].decode().split("|")
+        name = header[_MSH_10] if len(header) > _MSH_10 else control_id(result.result_id)
+        write_durably(self._folder / f"{name}.hl7", artefacts.oru)

@@ -36,7 +36,12 @@ from cds_server.adapters.dicomweb_destination import DicomWebDestination
 from cds_server.adapters.dicomweb_service import DicomWebService
 from cds_server.adapters.multipart_related import only_part, packed
 from cds_server.adapters.stow_response import Fate, verdict
-from cds_server.errors import DeliveryFailed, DeliveryRefused, InstanceUnreadable
+from cds_server.errors import (
+    DeliveryFailed,
+    DeliveryRefused,
+    DestinationUnavailable,
+    InstanceUnreadable,
+)
 
 FIVE = {
     "secondary_capture": dicom_file(1, size=2 * 1024 * 1024),
@@ -381,13 +386,13 @@ def test_a_failure_reason_is_put_into_words(
         (409, DeliveryFailed),
         (413, DeliveryRefused),
         (415, DeliveryRefused),
-        (401, DeliveryFailed),
-        (403, DeliveryFailed),
-        (424, DeliveryFailed),
-        (429, DeliveryFailed),
-        (500, DeliveryFailed),
-        (503, DeliveryFailed),
-        (301, DeliveryFailed),
+        (401, DestinationUnavailable),
+        (403, DestinationUnavailable),
+        (424, DestinationUnavailable),
+        (429, DestinationUnavailable),
+        (500, DestinationUnavailable),
+        (503, DestinationUnavailable),
+        (301, DestinationUnavailable),
     ],
 )
 def test_a_status_without_reason_is_judged_and_its_text_is_not_passed_on(
