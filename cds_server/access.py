@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from ai_engine.result import NotAnalysed
 from cds_server.amendments import Amendment, SignOffAsked
 from cds_server.errors import ResultNotFound
 from cds_server.feedback import Agreement, Verdict
@@ -256,9 +257,7 @@ class Access:
         emergency = self._gate.admit(entry, viewer, Permission.WRITE_VERDICT)
         if signed is not None:
             self._gate.check_role(viewer, Permission.SIGN, "sign")
-            if entry.result is None:
-                msg = "there is no result yet that could be signed"
-                raise ResultNotFound(msg)
+            _check_signable(entry)
         detail = {"agreement": verdict.agreement.value, "radpeer": verdict.radpeer}
         if verdict.agreement is Agreement.DISAGREE:
             detail["reason"] = verdict.reason
@@ -274,6 +273,25 @@ class Access:
     def verdicts(self, result_id: str) -> Sequence[Verdict]:
         """Give what readers said of a result; for a page whose look is recorded already."""
         return self._gate.stores.feedback.verdicts(result_id)
+
+
+def _check_signable(entry: StudyEntry) -> None:
+    """See that there is something to sign.
+
+    Raises
+    ------
+    ResultNotFound
+        If there is nothing, or it does not stand any more.
+    """
+    if entry.result is None or isinstance(entry.result.outcome, NotAnalysed):
+        msg = "the AI gave no result of this study that could be signed"
+    elif entry.superseded:
+        msg = "a later result of this study is there: sign that one"
+    elif entry.recalled or entry.shadow:
+        msg = "the result was withdrawn, or never published: there is nothing to sign"
+    else:
+        return
+    raise ResultNotFound(msg)
 
 
 def _taken(entry: StudyEntry) -> float:

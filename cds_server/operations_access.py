@@ -106,27 +106,28 @@ class OperationsAccess:
         ResultNotFound
             If none was.
         """
-        self._gate.check_role(viewer, Permission.READ_MESSAGE, "message")
         delivery = self._outbox.delivery(publication_id, destination)
         entry = self._gate.stores.results.entry(delivery.publication.result_id)
-        leaf = self._gate.view_leaf(entry, viewer, f"message to {destination}", emergency=False)
-        self._gate.record([leaf])
+        emergency = self._gate.admit(entry, viewer, Permission.READ_MESSAGE)
         found = self._outbox.message(publication_id, destination)
         if found is None:
             msg = "no message was composed for this delivery yet"
             raise ResultNotFound(msg)
+        what = f"message to {destination}"
+        self._gate.record([self._gate.view_leaf(entry, viewer, what, emergency=emergency)])
         return found
 
     def retry(self, publication_id: str, destination: str, viewer: Viewer) -> bool:
         """Let a delivery be tried again, with the same bytes; ``False`` if it waits already."""
-        self._gate.check_role(viewer, Permission.OPERATE, "retry")
         delivery = self._outbox.delivery(publication_id, destination)
+        entry = self._gate.stores.results.entry(delivery.publication.result_id)
+        self._gate.admit(entry, viewer, Permission.OPERATE)
         leaf = self._leaf(viewer, "retry", destination, delivery)
         return self._outbox.again(publication_id, destination, audit_events=[leaf])
 
     def retry_all(self, destination: str, viewer: Viewer) -> int:
         """Let every delivery to a destination that was given up be tried again; say how many."""
-        self._gate.check_role(viewer, Permission.OPERATE, "retry")
+        self._check_whole(viewer, "retry")
         parked = self._outbox.deliveries(
             destination=destination, states=frozenset({DeliveryState.PARKED})
         )
@@ -134,13 +135,13 @@ class OperationsAccess:
 
     def process_again(self, sequence: int, viewer: Viewer) -> bool:
         """Let a message that came in be processed again; ``False`` if it did not fail."""
-        self._gate.check_role(viewer, Permission.OPERATE, "retry")
+        self._check_whole(viewer, "process again")
         leaf = self._leaf(viewer, "process again", f"message {sequence} that came in")
         return self._inbox.again(sequence, audit_events=[leaf])
 
     def pause(self, destination: str, viewer: Viewer) -> bool:
         """Send nothing to a destination until resumed; ``False`` if that is so already."""
-        self._gate.check_role(viewer, Permission.OPERATE, "pause")
+        self._check_whole(viewer, "pause")
         self._check_known(destination)
         leaf = self._leaf(viewer, "pause", destination)
         pause = Pause(viewer.user, self._gate.now())
@@ -148,9 +149,21 @@ class OperationsAccess:
 
     def resume(self, destination: str, viewer: Viewer) -> bool:
         """Send to a destination again; ``False`` if that was so."""
-        self._gate.check_role(viewer, Permission.OPERATE, "resume")
+        self._check_whole(viewer, "resume")
         leaf = self._leaf(viewer, "resume", destination)
         return self._outbox.resume(destination, audit_events=[leaf])
+
+    def _check_whole(self, viewer: Viewer, what: str) -> None:
+        """See that a viewer operates all centres: what follows concerns each of them.
+
+        Raises
+        ------
+        Forbidden
+            If not; the refusal is recorded.
+        """
+        self._gate.permit(viewer, Permission.OPERATE, what)
+        if viewer.centres:
+            self._gate.refuse(viewer, what, "This concerns every centre; you operate some of them.")
 
     def _check_known(self, destination: str) -> None:
         """See that there is such a destination.
