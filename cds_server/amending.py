@@ -8,9 +8,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ai_engine.result import NotAnalysed
+import orjson
+
+from ai_engine.result import NotAnalysed, TriageResult
 from cds_server.amendments import Amendment, AmendmentStore, RecallAsked, SignOffAsked
-from cds_server.errors import ResultNotFound
+from cds_server.errors import DeliveryRefused, ResultNotFound
 from cds_server.inbox import Inbox, KeptReport
 from cds_server.outbox import Outbox, Publication, order_key
 from cds_server.ports import Clock, ResultStore, StoredResult
@@ -19,11 +21,20 @@ from fhir_mappers import codes
 from fhir_mappers.amended_card import signed_card, withdrawn_card
 from fhir_mappers.amended_objects import signed_report, withdrawn_objects
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
+from fhir_mappers.cds_card import card_response
 from fhir_mappers.dicom_sr import REPORT
+from fhir_mappers.errors import MapperError
 from fhir_mappers.hl7_dialect import Hl7Dialect
 from fhir_mappers.hl7_inbound.reported import InboundReport, ReportStatus
 from fhir_mappers.recall import recalled_bundle
-from fhir_mappers.report_context import ReportContext, ReportSet, SignOff, Site, Verdict
+from fhir_mappers.report_context import (
+    DisplayMode,
+    ReportContext,
+    ReportSet,
+    SignOff,
+    Site,
+    Verdict,
+)
 from fhir_mappers.transaction import replaced, sign_off_bundle
 
 _REPORTS_AT_ONCE = 100
@@ -49,6 +60,10 @@ class _Published:
     @property
     def recalled(self) -> bool:
         return any(each.recall for each in self.amendments)
+
+    @property
+    def signed(self) -> SignOff | None:
+        return next((each.signed for each in reversed(self.amendments) if each.signed), None)
 
     @property
     def objects(self) -> dict[str, bytes]:
@@ -98,19 +113,41 @@ class Amending:
         self._clock = clock
         self._software_version = software_version
         self._note = note
+        self._in_vain: set[str] = set()
 
     def look(self) -> int:
-        """Publish what was asked for since the last look, and say how many results changed."""
+        """Publish what was asked for since the last look, and say how many results changed.
+
+        What cannot be published is told once, and keeps nothing else from it.
+        """
         for kept in self._inbox.reports(limit=_REPORTS_AT_ONCE):
             if self._reports_sign:
                 self._ask(kept)
             self._inbox.settle_report(kept.report_id, at=self._clock.now())
-        signed = sum(self._sign(each) for each in self._amendments.sign_offs_asked())
-        return signed + sum(
-            self._withdraw(identifier, asked)
+        return sum(self._answered(each) for each in self._amendments.sign_offs_asked()) + sum(
+            self._taken_back(identifier, asked)
             for asked in self._amendments.recalls()
             for identifier in self._amendments.to_recall(asked.model_sha256)
         )
+
+    def _answered(self, asked: SignOffAsked) -> bool:
+        try:
+            done = self._sign(asked)
+        except (MapperError, DeliveryRefused) as error:
+            self._note("sign-off", f"A sign-off cannot be published: {error}")
+            done = False
+        self._amendments.answer_sign_off(asked.request_id)
+        return done
+
+    def _taken_back(self, identifier: str, asked: RecallAsked) -> bool:
+        if identifier in self._in_vain:
+            return False
+        try:
+            return self._withdraw(identifier, asked)
+        except (MapperError, DeliveryRefused) as error:
+            self._in_vain.add(identifier)
+            self._note("recall", f"Result {identifier} cannot be taken back: {error}")
+            return False
 
     # ── A radiologist signs ──────────────────────────────────────────────────────────────────────
 
@@ -151,7 +188,14 @@ class Amending:
         numbers = {each.value for each in report.patient.identifiers}
         results = (each.result for each in entries if not each.superseded)
         return next(
-            (each for each in results if each and each.study.patient.patient_id in numbers), None
+            (
+                each
+                for each in results
+                if each
+                and each.study.patient.patient_id in numbers
+                and isinstance(each.outcome, TriageResult)
+            ),
+            None,
         )
 
     def _sign(self, asked: SignOffAsked) -> bool:
@@ -159,39 +203,66 @@ class Amending:
         if published is None or published.recalled:
             why = "is not there" if published is None else "was recalled before it was signed"
             self._note("sign-off", f"A sign-off was not published: its result {why}.")
-            self._amendments.answer_sign_off(asked.request_id)
             return False
         number = len(published.amendments) + 1
-        signed = replace(asked.signed, number=number)
+        signed = _following(published.signed, replace(asked.signed, number=number))
+        if signed is None:
+            return False
         context = replace(self._context(published.result), signed=signed)
         self._amendments.amend(
-            Amendment(self._publication(published.result, f"amendment|{number}"), number, signed),
+            Amendment(
+                self._publication(published.result, f"sign-off|{asked.request_id}"), number, signed
+            ),
             self._signed_set(published, signed, context),
             audit_events=[self._sign_off_leaf(published.result, signed, asked.source)],
             destinations=self._destinations,
         )
-        self._amendments.answer_sign_off(asked.request_id)
+        self._note("sign-off", "")
         return True
 
     def _signed_set(
         self, published: _Published, signed: SignOff, context: ReportContext
     ) -> ReportSet:
+        """Give everything again, as it stands now: whoever missed the first gets it all."""
         result = replace(published.result, signed=signed)
-        original, objects = published.original, published.objects
-        report = objects.get(REPORT.name)
-        return ReportSet(
-            bundle=sign_off_bundle(
-                result.study,
-                result.outcome,
-                context=context,
-                shows_overlay=original.overlay_png is not None,
-                published=original.bundle,
-            ),
-            oru=self._oru(result, original),
-            card=signed_card(original.card, signed),
-            overlay_png=original.overlay_png,
-            dicom={REPORT.name: signed_report(report, signed, context)} if report else {},
+        picture = published.original.overlay_png if self._shows_overlays else None
+        later = sign_off_bundle(
+            result.study,
+            result.outcome,
+            context=context,
+            shows_overlay=picture is not None,
+            published=published.bundle,
         )
+        return ReportSet(
+            bundle=replaced(published.bundle, later) if self._shows_overlays else later,
+            oru=self._oru(result, replace(published.original, overlay_png=picture)),
+            card=signed_card(self._card(published, shown=_is_corrected(signed)), signed),
+            overlay_png=picture,
+            dicom=self._signed_objects(published, signed, context),
+        )
+
+    def _signed_objects(
+        self, published: _Published, signed: SignOff, context: ReportContext
+    ) -> dict[str, bytes]:
+        objects = published.objects
+        if REPORT.name not in objects:
+            return {}
+        report = signed_report(objects[REPORT.name], signed, context)
+        kept = objects if self._shows_overlays else {}
+        return {**kept, REPORT.name: report}
+
+    def _card(self, published: _Published, *, shown: bool) -> bytes:
+        """Give the card of a result; where a site has none of what is normal, one is made."""
+        card = published.original.card
+        if not shown or orjson.loads(card)["cards"]:
+            return card
+        result = published.result
+        context = replace(self._context(result), site=replace(self._site, silent_when_normal=False))
+        return orjson.dumps(card_response(result.study, result.outcome, context=context))
+
+    @property
+    def _shows_overlays(self) -> bool:
+        return self._site.display_mode is DisplayMode.OVERLAY
 
     def _sign_off_leaf(self, result: StoredResult, signed: SignOff, source: str) -> bytes:
         """Record who signed what, and whether the AI had it right."""
@@ -216,11 +287,11 @@ class Amending:
         ):
             return False
         number, recall = len(published.amendments) + 1, asked.recall
-        result = replace(published.result, recall=recall)
+        result = replace(published.result, recall=recall, signed=published.signed)
         artefacts = ReportSet(
             bundle=recalled_bundle(published.bundle, site=self._site, recall=recall),
             oru=self._oru(result, published.original),
-            card=withdrawn_card(published.original.card, recall),
+            card=withdrawn_card(self._card(published, shown=True), recall),
             dicom=withdrawn_objects(published.objects, result.study, recall, self._context(result)),
         )
         detail = {"recalled-model-sha256": asked.model_sha256, "reason": recall.reason}
@@ -285,3 +356,23 @@ class Amending:
             detail=detail,
         )
         return audit_event(fact, self._site)
+
+
+def _is_corrected(signed: SignOff) -> bool:
+    return signed.verdict is Verdict.CORRECTED
+
+
+def _following(earlier: SignOff | None, signed: SignOff) -> SignOff | None:
+    """Give what a sign-off says after an earlier one; ``None`` where it says nothing new.
+
+    Who confirms what was corrected confirms the correction.
+    """
+    if earlier is None:
+        return signed
+    same = (earlier.verdict, earlier.radiologist, earlier.statement)
+    if (signed.verdict, signed.radiologist, signed.statement) == same:
+        return None
+    if _is_corrected(earlier) and not _is_corrected(signed):
+        statement = "\n".join(each for each in (earlier.statement, signed.statement) if each)
+        return replace(signed, verdict=Verdict.CORRECTED, statement=statement)
+    return signed

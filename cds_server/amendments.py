@@ -1,10 +1,11 @@
 """What changes a published result afterwards: a radiologist signs it, or its model is recalled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cds_server.outbox import Publication
+from cds_server.ports import StoredResult
 from fhir_mappers.report_context import Recall, ReportSet, SignOff
 
 
@@ -67,6 +68,23 @@ class RecallAsked:
     model_sha256: str
     recall: Recall
     by: str
+
+
+def amended(result: StoredResult, history: Sequence[Amendment], number: int) -> StoredResult:
+    """Give a result as one of its amendments publishes it.
+
+    Parameters
+    ----------
+    result
+        As it was stored.
+    history
+        Its amendments, oldest first.
+    number
+        Of the amendment: what was signed before it stays said.
+    """
+    until = [each for each in history if each.number <= number]
+    signed = next((each.signed for each in reversed(until) if each.signed), None)
+    return replace(result, signed=signed, recall=until[-1].recall if until else None)
 
 
 class AmendmentStore(Protocol):

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydicom.dataset import Dataset
 
@@ -138,6 +138,8 @@ class StudyReader:
         stopwatch.lap("fetch")
         opened = self._opened(study, selection.chosen, stopwatch)
         outcome, shown = self._outcome(opened, selection, progress)
+        if isinstance(outcome, NotAnalysed) and outcome.model is None:
+            outcome = replace(outcome, model=self._reader.model)
         stopwatch.lap("infer")
         return Reading(
             study,

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 from PIL import Image as Pillow
 
+from ai_engine.result import ModelIdentity
 from cds_server.errors import DeliveryRefused
 from cds_server.ports import StoredResult
 from fhir_mappers.errors import InvalidMessage
@@ -15,6 +16,9 @@ from fhir_mappers.oru_r01 import oru_r01, recalled_oru
 from fhir_mappers.overlay import overlay_jpeg
 from fhir_mappers.report_context import ReportContext, ReportSet, Site
 from fhir_mappers.study import Study
+
+_UNRECORDED = ModelIdentity("unrecorded", "unrecorded", "0" * 64)
+"""Earlier releases did not record which model declined a study."""
 
 
 def oru_of(
@@ -64,21 +68,11 @@ def oru_of(
 
 
 def context_of(result: StoredResult, site: Site, software_version: str) -> ReportContext:
-    """Give the context of a result again, from what was stored of it.
-
-    Raises
-    ------
-    DeliveryRefused
-        If it is not known which model was to read.
-    """
-    model = result.outcome.model
-    if model is None:
-        msg = "it is not known which model was to read the study"
-        raise DeliveryRefused(msg)
+    """Give the context of a result again, from what was stored of it."""
     return ReportContext(
         result_id=result.result_id,
         site=site,
-        model=model,
+        model=result.outcome.model or _UNRECORDED,
         issued=result.stored_at,
         software_version=software_version,
         model_card={},

@@ -13,6 +13,7 @@ study and the model. Workflows carry opaque identifiers only, never patient data
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -27,9 +28,10 @@ from cds_server.delivery import Courier
 from cds_server.errors import (
     ArchiveUnreachable,
     AuditUnavailable,
+    ResultNotFound,
 )
 from cds_server.imaging import Decoder, ImageArchive
-from cds_server.outbox import Delivery, DeliveryState, Outbox, order_key
+from cds_server.outbox import Delivery, DeliveryState, Outbox, every_parked, order_key
 from cds_server.ports import (
     AuditTrail,
     Clock,
@@ -54,6 +56,8 @@ _SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=0.5), timedelta(minutes=1)
 _ACTOR = "radcds"
 _ID_LENGTH = 36
 _GAVE_UP = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_ATTEMPT = re.compile(r"deliver-(.+)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d+)-\d+")
+"""Id of an attempt to deliver: destination, publication, turn and number."""
 
 
 def delivery_queue(destination: str) -> str:
@@ -224,8 +228,12 @@ class Triage(DBOSConfiguredInstance):
             destination=self._back_into_archive,
             states=frozenset({DeliveryState.DELIVERED}),
         )
-        own = sum(len(self._store.artefacts(each.publication_id).dicom) for each in delivered)
-        return read.study.number_of_instances + own
+        own = {
+            content
+            for each in delivered
+            for content in self._store.artefacts(each.publication_id).dicom.values()
+        }
+        return read.study.number_of_instances + len(own)
 
     def _readings(self, study_instance_uid: str) -> Sequence[StudyEntry]:
         """Give the readings of a study under this model, the latest last."""
@@ -403,9 +411,7 @@ class Triage(DBOSConfiguredInstance):
 
     def send_waiting(self) -> int:
         """Queue every delivery that waits and is in no queue yet, and say how many."""
-        waiting = [
-            each for each in self._outbox.unqueued() if each.destination in self._destinations
-        ]
+        waiting = self._outbox.unqueued(self._destinations)
         for each in waiting:
             key = each.publication.order_key
             self._queue_delivery(_Attempt(each.publication_id, each.destination, key, each.turn))
@@ -490,13 +496,21 @@ class Triage(DBOSConfiguredInstance):
         return explained
 
     def explain_lost_deliveries(self) -> Sequence[Delivery]:
-        """Park each delivery whose workflow broke: it waits for nobody but a person."""
+        """Park each delivery whose workflow broke: it waits for nobody but a person.
+
+        The workflows of releases that had no outbox have other ids. What they left was queued anew.
+        """
         broken = []
         for workflow in DBOS.list_workflows(status=_GAVE_UP, workflow_id_prefix="deliver-"):
-            given = workflow.input["args"] if workflow.input else ()
-            publication_id, destination, _, turn = (*given, "", 1)[:4]
-            delivery = self._outbox.delivery(publication_id, destination)
-            if delivery.state is DeliveryState.WAITING and delivery.turn == turn:
+            attempt = _ATTEMPT.fullmatch(workflow.workflow_id)
+            if attempt is None:
+                continue
+            destination, publication_id, turn = attempt.groups()
+            try:
+                delivery = self._outbox.delivery(publication_id, destination)
+            except ResultNotFound:
+                continue
+            if delivery.state is DeliveryState.WAITING and delivery.turn == int(turn):
                 says = f"radcds could not deliver it ({type(workflow.error).__name__})"
                 state, now = DeliveryState.PARKED, self._clock.now()
                 self._outbox.settle(publication_id, destination, state, says=says, at=now)
@@ -505,7 +519,7 @@ class Triage(DBOSConfiguredInstance):
 
     def parked(self) -> Sequence[Delivery]:
         """List the deliveries that were given up; each waits for a person."""
-        return self._outbox.deliveries(states=frozenset({DeliveryState.PARKED}))
+        return list(every_parked(self._outbox))
 
     def retry(self, parked: Delivery) -> None:
         """Try a parked delivery again, with the same bytes."""

@@ -105,10 +105,15 @@ def sign_off_bundle(
     resources.append(
         diagnostic_report(study, outcome, context, references, shows_overlay=shows_overlay)
     )
-    said_before = (each["resource"] for each in orjson.loads(published)["entry"])
-    resources += [each for each in said_before if each["resourceType"] == "Provenance"]
     if context.signed:
         resources.append(sign_off_provenance(outcome, context.signed, references))
+    own = {each["id"] for each in resources}
+    said_before = (each["resource"] for each in orjson.loads(published)["entry"])
+    resources += [
+        each
+        for each in said_before
+        if each["resourceType"] == "Provenance" and each["id"] not in own
+    ]
     entries = [entry(each) for each in resources]
     return emitted({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 

@@ -34,6 +34,7 @@ from cds_server.inbound_content import Content
 from cds_server.inbox import InboundMessage
 from cds_server.outbox import order_key
 from cds_server.ports import StoredResult
+from fhir_mappers.errors import InvalidMessage
 from fhir_mappers.hl7_inbound.reading import read_message
 from fhir_mappers.hl7_inbound.reported import read_reports
 from fhir_mappers.identifiers import result_id
@@ -344,3 +345,97 @@ def test_the_same_sign_off_is_the_same_bytes() -> None:
         server.sign(CORRECTED)
         published.append(server.latest)
     assert published[0] == published[1]
+
+
+def test_a_crash_before_the_answer_is_noted_publishes_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    with monkeypatch.context() as broken:
+
+        def crash(_: str) -> None:
+            raise KeyboardInterrupt
+
+        broken.setattr(server.amendments, "answer_sign_off", crash)
+        with pytest.raises(KeyboardInterrupt):
+            server.sign()
+    assert server.amending.look() in {0, 1}
+    assert len(server.amendments.amendments(RESULT)) == 1
+    assert server.amendments.sign_offs_asked() == []
+
+
+def test_the_same_word_said_twice_is_published_once() -> None:
+    server = Server()
+    assert server.sign(CORRECTED) == 1
+    assert server.sign(replace(CORRECTED, at=AT + timedelta(seconds=1))) == 0
+    assert len(server.amendments.amendments(RESULT)) == 1
+
+
+def test_who_confirms_a_correction_confirms_the_correction_and_loses_no_word_of_it() -> None:
+    server = Server()
+    server.sign(CORRECTED)
+    server.sign(replace(CONFIRMED, radiologist="Dr B Other", statement="I agree."))
+    (report,) = server.resources("DiagnosticReport")
+    assert report["status"] == "amended"
+    for channel in (report["conclusion"], server.latest.oru.decode(), server.latest.card.decode()):
+        assert "A skin fold" in channel
+        assert "I agree" in channel
+
+
+def test_a_sign_off_gives_everything_that_the_result_gave() -> None:
+    server = Server()
+    server.sign()
+    assert set(server.latest.dicom) == set(server.first.dicom)
+    before, after = (
+        {each["request"]["url"] for each in json.loads(bundle)["entry"]}
+        for bundle in (server.first.bundle, server.latest.bundle)
+    )
+    assert before < after
+
+
+def test_what_the_radiologist_said_stays_said_where_the_model_is_recalled() -> None:
+    server = Server()
+    server.sign(CORRECTED)
+    server.recall()
+    assert "A skin fold" in server.latest.oru.decode()
+
+
+def test_a_corrected_or_recalled_result_has_a_card_also_where_normal_ones_have_none() -> None:
+    for action in (lambda each: each.sign(CORRECTED), lambda each: each.recall()):
+        server = Server("normal")
+        server.store.sets[RESULT] = replace(server.first, card=b'{"cards": []}')
+        action(server)
+        (card,) = json.loads(server.latest.card)["cards"]
+        assert "Corrected" in card["summary"] or "withdrawn" in card["summary"]
+
+
+def test_what_cannot_be_published_is_told_and_keeps_nothing_else_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    original = server.amending._signed_set
+    failing = [True]
+
+    def fails_once(*arguments: Any) -> ReportSet:
+        if failing.pop() if failing else False:
+            msg = "the statement cannot be written"
+            raise InvalidMessage(msg)
+        return original(*arguments)
+
+    monkeypatch.setattr(server.amending, "_signed_set", fails_once)
+    for signed in (CONFIRMED, CORRECTED):
+        server.amendments.ask_sign_off(SignOffAsked("", RESULT, signed, "viewer"), audit_events=[])
+    assert server.amending.look() == 1
+    assert ("sign-off", "A sign-off cannot be published: the statement cannot be written") in (
+        server.notes
+    )
+    assert server.amendments.sign_offs_asked() == []
+
+
+def test_a_site_that_shows_no_location_any_more_publishes_none() -> None:
+    server = Server()
+    server.amending._site = example_site(DisplayMode.TRIAGE_ONLY)
+    server.sign()
+    assert server.latest.overlay_png is None
+    assert set(server.latest.dicom) <= {"report.dcm", "root-result.dcm"}
+    assert not fields(server.latest.oru, "OBX", 2).count("ED")

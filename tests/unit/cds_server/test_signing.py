@@ -11,8 +11,10 @@ from studies import ISSUED, MODEL
 
 from cds_server.amending import Amending
 from cds_server.amendments import RecallAsked
+from cds_server.hooks.services import _is_above_threshold, _needs_a_reader
 from cds_server.network import Role
 from cds_server.outbox import DeliveryState
+from cds_server.ports import StudyEntry, StudyState
 from fhir_mappers.report_context import Recall, Verdict
 
 OURS = {"Origin": "https://radcds.example.org"}
@@ -217,3 +219,40 @@ def test_a_message_is_shown_to_operators_and_the_look_is_recorded_with_the_patie
     assert answer.headers["Content-Disposition"].startswith("attachment")
     leaf = json.loads(serving.trail.recorded[-1])
     assert "MRN 123456" in json.dumps(leaf)
+
+
+@pytest.mark.parametrize("name", ["not_analysed", "failed"])
+def test_what_the_ai_did_not_analyse_cannot_be_signed(serving: Serving, name: str) -> None:
+    result = serving.add(name)
+    base = serving.sign_in(Role.RADIOLOGIST)
+    assert "Agree and sign" not in serving.client.get(f"{base}/studies/{result}").text
+    assert say(serving, base, result, {**AGREE, "sign": "1"}).status_code == 404
+
+
+def test_a_result_that_was_superseded_cannot_be_signed(serving: Serving) -> None:
+    result = serving.add("urgent")
+    serving.store.notice("later", serving.store.study_of(result), ISSUED)
+    base = serving.sign_in(Role.RADIOLOGIST)
+    refused = say(serving, base, result, {**AGREE, "sign": "1"})
+    assert refused.status_code == 404
+    assert serving.amendments.sign_offs_asked() == []
+
+
+def test_an_operator_of_some_centres_steers_no_destination_of_all(serving: Serving) -> None:
+    result = serving.add("urgent")
+    serving.store.outbox.keep_message(result, "fhir", b"MSH|of a patient")
+    base = serving.sign_in(Role.OPERATOR, centres=["elsewhere"])
+    form = {"destination": "fhir", "action": "pause", "publication": result, "message": "1"}
+    for path in ("destinations", "deliveries", "inbox"):
+        answer = serving.client.post(f"{base}/operations/{path}", data=form, headers=OURS)
+        assert answer.status_code == 403, path
+    message = serving.client.get(f"{base}/operations/messages/{result}/fhir")
+    assert message.status_code == 403
+    assert b"MSH" not in message.data
+    assert serving.store.outbox.paused() == {}
+
+
+def test_a_recalled_result_raises_no_order_of_the_ehr_and_holds_up_a_discharge() -> None:
+    entry = StudyEntry("r", "1.2", ISSUED, StudyState.READ, None, {}, ISSUED, recalled=True)
+    assert _needs_a_reader(entry)
+    assert not _is_above_threshold(entry)
