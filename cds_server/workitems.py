@@ -481,6 +481,8 @@ def _refusal(item: Workitem, entry: StudyEntry, result: StoredResult) -> Discont
     """Say why a result is none that the worklist may have, or ``None``."""
     if entry.shadow or entry.withheld:
         return Discontinued(UNSPECIFIED_REASON, "The model is on trial; its results are not given.")
+    if entry.recalled:
+        return Discontinued(UNSPECIFIED_REASON, "The model was recalled; its result was withdrawn.")
     if _of_another_patient(item, result):
         words = "The patient of the workitem is not the patient of the study."
         return Discontinued(INCORRECT_ENTRY_SELECTED, words)

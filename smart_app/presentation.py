@@ -267,7 +267,7 @@ def study_page(entry: StudyEntry, site: Site, around: Around) -> StudyPage:
         else "",
         verdicts=[_verdict_line(each, site.timezone) for each in around.verdicts],
         amendments=[_amendment_words(each, site.timezone) for each in around.amendments],
-        signable=stored is not None and not (entry.shadow or entry.recalled or entry.superseded),
+        signable=result is not None and not (entry.shadow or entry.recalled or entry.superseded),
         reviewed=entry.closed_at is not None,
         reasons=list(DISAGREEMENTS.items()),
         artefacts=_artefacts(None if entry.withheld else stored, own, shows_overlay=shows_overlay),

@@ -180,7 +180,7 @@ class HookAnswers:
         actions = []
         for resource in worklist:
             for entry in entries:
-                if entry.result is None or entry.closed_at is not None:
+                if entry.result is None or entry.closed_at is not None or entry.recalled:
                     continue
                 number = entry.result.study.accession_number
                 known = [each for each in orders if answers_order(each, number, system)]

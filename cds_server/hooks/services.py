@@ -43,6 +43,8 @@ def _needs_a_reader(entry: StudyEntry) -> bool:
     if entry.closed_at is not None:
         return False
     outcome = entry.result.outcome if entry.result else None
+    if entry.recalled:
+        return True
     if isinstance(outcome, TriageResult):
         return outcome.priority is not Priority.NORMAL
     return outcome is None or (isinstance(outcome, NotAnalysed) and outcome.reason.is_failure)
@@ -52,7 +54,12 @@ def _is_above_threshold(entry: StudyEntry) -> bool:
     """Say whether an unread study is flagged or urgent."""
     outcome = entry.result.outcome if entry.result else None
     open_ = entry.closed_at is None
-    return open_ and isinstance(outcome, TriageResult) and outcome.priority is not Priority.NORMAL
+    return (
+        open_
+        and not entry.recalled
+        and isinstance(outcome, TriageResult)
+        and outcome.priority is not Priority.NORMAL
+    )
 
 
 @dataclass(frozen=True, slots=True)
