@@ -54,6 +54,7 @@ from fhir_mappers.report_context import Site
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _TAKEN = frozenset({"fhir", "folder", "hl7", "pacs", "dicom"})
 _KB = 1024
+_LINKED = frozenset({"Patient", "ServiceRequest"})
 _SCOPES = ("system/*.cruds",)
 
 
@@ -119,7 +120,7 @@ class FhirReceiver:
     client_id: str = ""
     token_url: str = ""
     scopes: tuple[str, ...] = _SCOPES
-    linked: frozenset[str] = frozenset({"Patient", "ServiceRequest"})
+    linked: frozenset[str] = _LINKED
     profiles: tuple[Profile, ...] = ()
     timeout_s: float = 30.0
 
@@ -319,11 +320,14 @@ def _fhir(table: _Table) -> FhirReceiver:
         table("client_id", ""),
         table("token_url", ""),
         table.texts("scopes", _SCOPES),
-        frozenset(table.texts("linked", ("Patient", "ServiceRequest"))),
+        frozenset(table.texts("linked", tuple(sorted(_LINKED)))),
         tuple(Profile(each) for each in table.texts("profiles")),
         _above_zero(table, "timeout_s", 30.0),
     )
     table.end()
+    if unknown := sorted(receiver.linked - _LINKED):
+        msg = f"fhir {receiver.name}: {unknown[0]} cannot be linked; Patient and ServiceRequest can"
+        raise ValueError(msg)
     for address in (receiver.url, receiver.token_url):
         if address and not is_protected(address):
             msg = f"fhir {receiver.name}: {address} must be https"

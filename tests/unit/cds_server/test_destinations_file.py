@@ -126,6 +126,7 @@ def test_orders_come_in_where_the_file_says(tmp_path: Path) -> None:
         (f'{TRUST}auth = "smart"\n', "smart needs a client_id"),
         (f'{TRUST}auth = "basic"\n', "basic needs the file of its credentials"),
         (f'{TRUST}auth = "magic"\n', "magic"),
+        (f'{TRUST}linked = ["Patients"]\n', "Patients cannot be linked"),
         (f'{TRUST}profiles = ["uk core"]\n', "uk core"),
         ("[fhir]\nname = 'trust'\n", r"write \[\[fhir\]\]|must be like"),
         ("[hl7_inbound]\naddress = '0.0.0.0:2576'\n", "in the clear"),
