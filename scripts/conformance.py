@@ -49,10 +49,10 @@ _DOORS = (
     "The table that the server itself enforces: a route that is not in it keeps the server from "
     "starting. **Door** is what has to be shown: nothing (`open`), the signed token of a trusted "
     "EHR (`cds`), an access token (`bearer`), the secret of a session (`session`), the token of "
-    "the PACS (`pacs`). **Permission** is what the role must have. **Audit** is the subtype of the "
-    "event that is recorded before anything of a patient is shown: a RESTful interaction, or a "
-    "DICOM code (110122 sign-in, 110123 sign-out, 110127 emergency access); `read-once` records "
-    "the opening of the images, not each image."
+    "the PACS (`pacs`), the token of Prometheus (`metrics`). **Permission** is what the role must "
+    "have. **Audit** is the subtype of the event that is recorded before anything of a patient is "
+    "shown: a RESTful interaction, or a DICOM code (110122 sign-in, 110123 sign-out, 110127 "
+    "emergency access); `read-once` records the opening of the images, not each image."
 )
 _LONGEST = 220
 _LINK = re.compile(r"\[([^\]]*)\]\(https?://[^)]*\)")
