@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -100,13 +100,13 @@ def feed(
 ) -> Report:
     """Store results, and kill sender and receiver at random times until all have arrived."""
     (port,) = free_ports(1)
-    _write_settings(folder, port)
-    sent = _store(folder, results)
+    write_settings(folder, {"ris": port})
+    sent = store(folder, results, ["ris"])
     chance = random.Random(seed)
     done = {"sender": 0, "receiver": 0}
     began = time.monotonic()
-    sender, receiver = _Process("send", folder), _Process("receive", folder / "arrived", port)
-    outbox = SqlOutbox(open_engine(folder / "data" / "radcds.sqlite"))
+    sender, receiver = Process("send", folder), Process("receive", folder / "arrived", port)
+    outbox = outbox_of(folder)
     with sender.running(), receiver.running():
         while (waiting := outbox.backlogs()["ris"].waiting) or sum(done.values()) < kills:
             advance(results - waiting, results)
@@ -134,7 +134,7 @@ class NobodyReads:
 
 
 @dataclass
-class _Process:
+class Process:
     """One of the two, which is killed with -9 and started again."""
 
     role: str
@@ -166,9 +166,13 @@ class _Process:
         self.process.wait(60)
 
 
-def _write_settings(folder: Path, port: int) -> None:
+def write_settings(folder: Path, ports: Mapping[str, int]) -> None:
+    """Name the receivers, each by its port."""
     (folder / "destinations.toml").write_text(
-        f'[[hl7]]\nname = "ris"\naddress = "127.0.0.1:{port}"\ntimeout_s = 3\n'
+        "".join(
+            f'[[hl7]]\nname = "{name}"\naddress = "127.0.0.1:{port}"\ntimeout_s = 3\n'
+            for name, port in ports.items()
+        )
     )
 
 
@@ -176,10 +180,20 @@ def _settings(folder: Path) -> Settings:
     return replace(Settings(), data_dir=folder / "data", destinations=folder / "destinations.toml")
 
 
-def _store(folder: Path, results: int) -> list[tuple[str, str]]:
+def outbox_of(folder: Path) -> SqlOutbox:
+    """Give what waits in a folder."""
+    return SqlOutbox(open_engine(folder / "data" / "radcds.sqlite"))
+
+
+def store(
+    folder: Path,
+    results: int,
+    destinations: Sequence[str],
+    advance: Callable[[], object] = lambda: None,
+) -> list[tuple[str, str]]:
     """Store results, four of each accession number, and give their control ids in order."""
     (folder / "data").mkdir()
-    store = SqlResultStore(open_engine(folder / "data" / "radcds.sqlite"))
+    results_store = SqlResultStore(open_engine(folder / "data" / "radcds.sqlite"))
     artefacts = ReportSet(b"{}", b"MSH", b"{}")
     sent = []
     for number in range(results):
@@ -187,16 +201,17 @@ def _store(folder: Path, results: int) -> list[tuple[str, str]]:
         uid = f"{STUDY_UID}.{number}"
         identifier = result_id(uid, MODEL.sha256)
         study = chest_study(study_instance_uid=uid, accession_number=accession)
-        store.notice(identifier, uid, ISSUED)
+        results_store.notice(identifier, uid, ISSUED)
         stored_at = ISSUED + timedelta(seconds=number)
         outcome = OUTCOMES[("urgent", "flagged", "normal", "not_analysed")[number % 4]]
-        store.save(
+        results_store.save(
             StoredResult(identifier, study, outcome, stored_at, {}),
             artefacts,
             audit_events=[],
-            destinations=["ris"],
+            destinations=destinations,
             order_key=accession,
         )
+        advance()
         sent.append((identifier.replace("-", "")[:20].upper(), accession))
     return sent
 
@@ -210,12 +225,12 @@ def _send(folder: Path) -> None:
     """Deliver what waits, as the worker does, until told to stop."""
     settings = _settings(folder)
     services = bootstrap.services(settings)
-    (ris,) = (each for each in bootstrap.destinations(services) if each.name == "ris")
+    receivers = [each for each in bootstrap.destinations(services) if each.name.startswith("ris")]
     triage = bootstrap.triage(
         services,
         archive=bootstrap.folder_archive([]),
         reader=NobodyReads(),
-        destinations=[ris],
+        destinations=receivers,
     )
     with running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=0.05):
         _until_told()
