@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,20 +104,24 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
         destinations=destinations,
         patience=_PATIENCE,
     )
-    with running(triage, settings.data_dir / "workflow.sqlite"):
+    with running(triage, settings.data_dir / "workflow.sqlite") as steering:
         for parked in triage.parked():
             triage.retry(parked)
         noticed = [
             triage.settle(Arrived(each.study_instance_uid, instances=each.number_of_instances))
             for each in archive.arrivals()
         ]
-        parked_now = _finish(triage, services, set(noticed), progress)
+        parked_now = _finish(triage, services, set(noticed), progress, steering)
     studies = [entry for entry in services.store.entries() if entry.result_id in set(noticed)]
     return BatchReport(studies, archive.problems, parked_now)
 
 
 def _finish(
-    triage: Triage, services: Services, noticed: set[str], progress: Progress
+    triage: Triage,
+    services: Services,
+    noticed: set[str],
+    progress: Progress,
+    steering: Future[None],
 ) -> Sequence[Delivery]:
     """Wait until every study is published or given up.
 
@@ -129,6 +134,8 @@ def _finish(
         _check_disk(services.settings.data_dir)
         if triage.audit_trouble is not None:
             raise triage.audit_trouble
+        if steering.done():
+            steering.result()
         parked = triage.parked()
         triage.explain_failures()
         gave_up = {each.publication.result_id for each in parked}

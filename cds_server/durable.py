@@ -4,12 +4,14 @@ import fcntl
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS, DBOSConfig, error
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from cds_server.errors import AlreadyRunning, AuditUnavailable
 from cds_server.triage import READ_QUEUE, Triage, delivery_queue
@@ -23,8 +25,13 @@ _STEER_EVERY_S = 0.05
 
 
 @contextmanager
-def running(triage: Triage, database: Path, *, poll_interval_s: float = 0.1) -> Iterator[None]:
+def running(
+    triage: Triage, database: Path, *, poll_interval_s: float = 0.1
+) -> Iterator[Future[None]]:
     """Run the story until the block ends; work left by a killed predecessor is taken up first.
+
+    Gives what queues the deliveries: while it is not done, they are queued. What ended it before
+    the block did is raised when the block ends.
 
     Parameters
     ----------
@@ -67,39 +74,70 @@ def running(triage: Triage, database: Path, *, poll_interval_s: float = 0.1) -> 
                     partition_concurrency=1,
                     polling_interval_sec=poll_interval_s,
                 )
-            with _steered(triage):
-                yield
+            with _steered(triage) as steering:
+                yield steering
         finally:
             DBOS.destroy()
             engine.dispose()
 
 
 @contextmanager
-def _steered(triage: Triage) -> Iterator[None]:
+def _steered(triage: Triage) -> Iterator[Future[None]]:
     """Queue what waits, and give each queue of deliveries its places, until the block ends."""
     stop = threading.Event()
-    steering = threading.Thread(target=_steer, args=(triage, stop), daemon=True)
-    steering.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        steering.join()
+    with ThreadPoolExecutor(1) as threads:
+        steering = threads.submit(_steer, triage, stop)
+        steering.add_done_callback(_say_what_ended_it)
+        try:
+            yield steering
+        finally:
+            stop.set()
+    steering.result()
 
 
 def _steer(triage: Triage, stop: threading.Event) -> None:
     given: dict[str, int] = {}
+    trouble = ""
     while not stop.wait(_STEER_EVERY_S):
         try:
-            triage.send_waiting()
-            for name, places in triage.places().items():
-                if given.get(name) != places:
-                    queue = DBOS.retrieve_queue(delivery_queue(name))
-                    if queue is not None:
-                        queue.set_worker_concurrency(places)
-                        given[name] = places
-        except AuditUnavailable as error:
-            structlog.get_logger("radcds.worker").error("deliveries wait", error=str(error))
+            _steer_once(triage, given)
+            says = ""
+        except (AuditUnavailable, error.DBOSException) as refused:
+            says = str(refused)
+        except SQLAlchemyError as broken:
+            says = f"the database of the workflows cannot be used ({_reason(broken)})"
+        if says != trouble:
+            _tell(says)
+        trouble = says
+
+
+def _steer_once(triage: Triage, given: dict[str, int]) -> None:
+    triage.send_waiting()
+    for name, places in triage.places().items():
+        if given.get(name) != places:
+            queue = DBOS.retrieve_queue(delivery_queue(name))
+            if queue is not None:
+                queue.set_worker_concurrency(places)
+                given[name] = places
+
+
+def _reason(broken: SQLAlchemyError) -> str:
+    """Say why, without the statement and its values."""
+    return str(broken.orig) if isinstance(broken, DBAPIError) else type(broken).__name__
+
+
+def _tell(trouble: str) -> None:
+    log = structlog.get_logger("radcds.worker")
+    if trouble:
+        log.error("deliveries wait", error=trouble)
+    else:
+        log.info("deliveries go on")
+
+
+def _say_what_ended_it(steering: Future[None]) -> None:
+    if (ended_by := steering.exception()) is not None:
+        log = structlog.get_logger("radcds.worker")
+        log.critical("deliveries are not queued any more", error=type(ended_by).__name__)
 
 
 def _engine(database: Path) -> Engine:

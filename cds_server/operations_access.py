@@ -9,7 +9,7 @@ from cds_server.errors import ResultNotFound
 from cds_server.gate import Gate
 from cds_server.inbox import Inbox, InboxBacklog, KeptMessage
 from cds_server.operations import Component, Operations
-from cds_server.outbox import Backlog, Delivery, DeliveryState, Outbox, Pause
+from cds_server.outbox import Backlog, Delivery, Outbox, Pause, every_parked
 from cds_server.permissions import Permission
 from cds_server.viewer import Viewer
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
@@ -128,10 +128,10 @@ class OperationsAccess:
     def retry_all(self, destination: str, viewer: Viewer) -> int:
         """Let every delivery to a destination that was given up be tried again; say how many."""
         self._check_whole(viewer, "retry")
-        parked = self._outbox.deliveries(
-            destination=destination, states=frozenset({DeliveryState.PARKED})
+        return sum(
+            self.retry(each.publication_id, destination, viewer)
+            for each in every_parked(self._outbox, destination)
         )
-        return sum(self.retry(each.publication_id, destination, viewer) for each in parked)
 
     def process_again(self, sequence: int, viewer: Viewer) -> bool:
         """Let a message that came in be processed again; ``False`` if it did not fail."""

@@ -7,13 +7,14 @@
     add ─► WAITING ─► DELIVERED      acknowledged                                     │
               ├─────────────────────────────────────────────────────────────────────-─┘
               ├──► PARKED            will never be taken, or failed too often: a person looks at it
-              └──► SUPERSEDED        a later publication of the same study is there already
+              └──► SUPERSEDED        what came later of its result, or a later result, is there
 
-Deliveries of the same study to the same destination go in the order in which they were added.
+Deliveries of the same study, or of the same accession number, go to a destination in the order in
+which they were added.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -162,9 +163,10 @@ class Outbox(Protocol):
         destination: str | None = None,
         order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
+        after: int = 0,
         limit: int = 1000,
     ) -> Sequence[Delivery]:
-        """Give deliveries, the oldest first; parked ones before others."""
+        """Give deliveries whose place is after one, the oldest first; parked ones before others."""
         ...
 
     def troubled(self, *, limit: int) -> Sequence[Delivery]:
@@ -172,11 +174,18 @@ class Outbox(Protocol):
         ...
 
     def ahead(self, delivery: Delivery) -> Delivery | None:
-        """Give the earliest delivery that waits and has to arrive before this one."""
+        """Give the earliest delivery that waits and has to arrive before this one.
+
+        That is one of the same study, or of the same order key.
+        """
         ...
 
     def overtaken(self, delivery: Delivery) -> bool:
-        """Say whether a later publication of the same study arrived at the destination."""
+        """Say whether what came later made this delivery pointless at its destination.
+
+        A later publication of the same result did, and any of a later result of the same study,
+        once it arrived there. What is said later of an older result never does.
+        """
         ...
 
     def message(self, publication_id: str, destination: str) -> bytes | None:
@@ -209,8 +218,8 @@ class Outbox(Protocol):
         """Let a settled delivery wait once more, with its message; ``False`` if it waits."""
         ...
 
-    def unqueued(self) -> Sequence[Delivery]:
-        """Give what waits and was not handed to the queue of its destination yet."""
+    def unqueued(self, destinations: Sequence[str]) -> Sequence[Delivery]:
+        """Give what waits for these and was not handed to their queues yet, the oldest first."""
         ...
 
     def queued(self, deliveries: Sequence[Delivery]) -> None:
@@ -232,3 +241,16 @@ class Outbox(Protocol):
     def paused(self) -> Mapping[str, Pause]:
         """Give every destination that is paused."""
         ...
+
+
+def every_parked(
+    outbox: Outbox, destination: str | None = None, *, at_once: int = 1000
+) -> Iterator[Delivery]:
+    """Give all deliveries that are parked, each once, even if it is parked again meanwhile."""
+    after = 0
+    parked = frozenset({DeliveryState.PARKED})
+    while found := outbox.deliveries(
+        destination=destination, states=parked, after=after, limit=at_once
+    ):
+        yield from found
+        after = found[-1].sequence

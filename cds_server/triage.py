@@ -382,6 +382,8 @@ class Triage(DBOSConfiguredInstance):
 
         So what waits holds no place in which others could be delivered.
         """
+        if not order_key:
+            return  # queued by an earlier release; what waits is in the outbox
         wait_s = self._deliver(publication_id, destination, turn)
         if wait_s is not None:
             again = _Attempt(publication_id, destination, order_key, turn, attempt + 1)

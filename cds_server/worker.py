@@ -69,7 +69,9 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
         notice=lambda says: log.warning("hl7 inbound", says=says),
     )
     with (
-        running(triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S),
+        running(
+            triage, settings.data_dir / "workflow.sqlite", poll_interval_s=_LOOK_EVERY_S
+        ) as steering,
         inbound.server or nullcontext(),
     ):
         log.info("worker started", destinations=triage.destination_names)
@@ -81,7 +83,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
             services.arrivals.told(study_instance_uid, services.clock.now() + _AGAIN_AFTER)
 
         asks_at = time.monotonic()
-        while not stop.is_set():
+        while not (stop.is_set() or steering.done()):
             try:
                 if time.monotonic() >= asks_at:
                     asks_at = time.monotonic() + settings.poll_interval_s

@@ -55,13 +55,15 @@ class InMemoryOutbox:
         destination: str | None = None,
         order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
+        after: int = 0,
         limit: int = 1000,
     ) -> Sequence[Delivery]:
-        """Give deliveries, the oldest first; parked ones before others."""
+        """Give deliveries whose place is after one, the oldest first; parked ones before others."""
         found = [
             each
             for each in self.kept.values()
             if each.state in states
+            and each.sequence > after
             and result_id in {None, each.publication.result_id}
             and destination in {None, each.destination}
             and order_key in {None, each.publication.order_key}
@@ -81,18 +83,24 @@ class InMemoryOutbox:
                 each
                 for each in self._beside(delivery)
                 if each.state is _WAITING
-                and each.publication.order_key == delivery.publication.order_key
+                and _go_in_order(each.publication, delivery.publication)
                 and each.sequence < delivery.sequence
             ),
             None,
         )
 
     def overtaken(self, delivery: Delivery) -> bool:
-        """Say whether a later publication of the same study arrived."""
-        study = delivery.publication.study_instance_uid
+        """Say whether the same result later, or a later result of the study, arrived."""
+        this = delivery.publication
+        older = {
+            each.publication.result_id
+            for each in self.kept.values()
+            if each.sequence < delivery.sequence
+        } - {this.result_id}
         return any(
             each.state is DeliveryState.DELIVERED
-            and each.publication.study_instance_uid == study
+            and each.publication.study_instance_uid == this.study_instance_uid
+            and each.publication.result_id not in older
             and each.sequence > delivery.sequence
             for each in self._beside(delivery)
         )
@@ -135,13 +143,15 @@ class InMemoryOutbox:
         self._put(replace(found, state=_WAITING, turn=found.turn + 1, strikes=0, due=None))
         return True
 
-    def unqueued(self) -> Sequence[Delivery]:
-        """Give what waits and was not handed to its queue yet."""
+    def unqueued(self, destinations: Sequence[str]) -> Sequence[Delivery]:
+        """Give what waits for these and was not handed to their queues yet."""
         return [
             each
             for key, each in self.kept.items()
-            if each.state is _WAITING and self.turns.get(key, 0) < each.turn
-        ]
+            if each.state is _WAITING
+            and each.destination in destinations
+            and self.turns.get(key, 0) < each.turn
+        ][:1000]
 
     def queued(self, deliveries: Sequence[Delivery]) -> None:
         """Note that these turns were handed to their queues."""
@@ -188,3 +198,7 @@ class InMemoryOutbox:
 
     def _put(self, delivery: Delivery) -> None:
         self.kept[delivery.publication_id, delivery.destination] = delivery
+
+
+def _go_in_order(one: Publication, other: Publication) -> bool:
+    return one.order_key == other.order_key or one.study_instance_uid == other.study_instance_uid

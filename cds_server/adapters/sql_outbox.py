@@ -40,6 +40,7 @@ _COMPOSED = (
     .exists()
 )
 _ROWS: Select[Any] = select(outbox, _COMPOSED.label("composed"))
+_EARLIER = outbox.alias("earlier")
 _AT_ONCE = 500
 
 
@@ -95,10 +96,13 @@ class SqlOutbox:
         destination: str | None = None,
         order_key: str | None = None,
         states: frozenset[DeliveryState] = frozenset(DeliveryState),
+        after: int = 0,
         limit: int = 1000,
     ) -> Sequence[Delivery]:
-        """Give deliveries, the oldest first; parked ones before others."""
-        query = _ROWS.where(outbox.c.state.in_([each.value for each in states]))
+        """Give deliveries whose place is after one, the oldest first; parked ones before others."""
+        query = _ROWS.where(
+            outbox.c.state.in_([each.value for each in states]), outbox.c.sequence > after
+        )
         if result_id is not None:
             query = query.where(outbox.c.result_id == result_id)
         if destination is not None:
@@ -118,18 +122,31 @@ class SqlOutbox:
         query = _ROWS.where(
             _WAITING,
             outbox.c.destination == delivery.destination,
-            outbox.c.order_key == delivery.publication.order_key,
+            or_(
+                outbox.c.order_key == delivery.publication.order_key,
+                outbox.c.study_instance_uid == delivery.publication.study_instance_uid,
+            ),
             outbox.c.sequence < delivery.sequence,
         )
         return next(iter(self._found(query.order_by(outbox.c.sequence).limit(1))), None)
 
     def overtaken(self, delivery: Delivery) -> bool:
-        """Say whether a later publication of the same study arrived at the destination."""
+        """Say whether the same result later, or a later result of the study, arrived."""
+        of_an_older_result = (
+            select(_EARLIER.c.sequence)
+            .where(
+                _EARLIER.c.result_id == outbox.c.result_id,
+                _EARLIER.c.result_id != delivery.publication.result_id,
+                _EARLIER.c.sequence < delivery.sequence,
+            )
+            .exists()
+        )
         query = select(outbox.c.sequence).where(
             outbox.c.state == DeliveryState.DELIVERED.value,
             outbox.c.destination == delivery.destination,
             outbox.c.study_instance_uid == delivery.publication.study_instance_uid,
             outbox.c.sequence > delivery.sequence,
+            ~of_an_older_result,
         )
         with reading(self._engine) as connection:
             return connection.scalar(query.limit(1)) is not None
@@ -245,9 +262,10 @@ class SqlOutbox:
                 append(connection, audit_events)
         return bool(changed)
 
-    def unqueued(self) -> Sequence[Delivery]:
-        """Give what waits and was not handed to the queue of its destination yet."""
-        return self._found(_ROWS.where(_UNQUEUED).order_by(outbox.c.sequence).limit(1000))
+    def unqueued(self, destinations: Sequence[str]) -> Sequence[Delivery]:
+        """Give what waits for these and was not handed to their queues yet."""
+        query = _ROWS.where(_UNQUEUED, outbox.c.destination.in_(destinations))
+        return self._found(query.order_by(outbox.c.sequence).limit(1000))
 
     def queued(self, deliveries: Sequence[Delivery]) -> None:
         """Note that these turns were handed to their queues.

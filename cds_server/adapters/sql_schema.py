@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -26,10 +27,12 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    update,
 )
 from sqlalchemy.exc import DatabaseError
 
 from cds_server.errors import InvalidSettings
+from cds_server.outbox import order_key
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for others, in this process and beyond."""
@@ -400,9 +403,14 @@ _WAITING = (
 
 _INTO_THE_OUTBOX = (
     """
+    CREATE TABLE IF NOT EXISTS delivery_trouble
+        (result_id TEXT, destination TEXT, says TEXT, since TEXT, parked INTEGER)
+    """,
+    """
     INSERT INTO outbox (publication_id, destination, result_id, study_instance_uid, order_key,
                         created, state, turn, queued_turn, strikes, says, since)
-    SELECT d.result_id, d.destination, d.result_id, s.study_instance_uid, d.result_id,
+    SELECT d.result_id, d.destination, d.result_id, s.study_instance_uid,
+           order_key_of_study(s.study_instance_uid),
            r.stored_at, CASE WHEN d.delivered THEN 'delivered' WHEN t.parked THEN 'parked'
            ELSE 'waiting' END, 1, 0, 0, COALESCE(t.says, ''), t.since
     FROM delivery d JOIN study s USING (result_id) JOIN result r USING (result_id)
@@ -412,7 +420,7 @@ _INTO_THE_OUTBOX = (
     "DROP TABLE delivery_trouble",
     "DROP TABLE delivery",
 )
-"""Takes over what databases of versions 1 and 2 know of deliveries."""
+"""Takes over what databases of versions 1 and 2 know of deliveries; the oldest know no trouble."""
 
 _APPEND_ONLY = tuple(
     f"CREATE TRIGGER IF NOT EXISTS audit_leaf_no_{verb.lower()} BEFORE {verb} ON audit_leaf "
@@ -440,8 +448,7 @@ def open_engine(path: Path) -> Engine:
             for statement in (*_INDEXES, *_WAITING, *_APPEND_ONLY):
                 connection.exec_driver_sql(statement)
             if inspect(connection).has_table("delivery"):
-                for statement in _INTO_THE_OUTBOX:
-                    connection.execute(text(statement))
+                _take_over_deliveries(connection)
             version = connection.scalar(select(schema_version.c.version))
             if version is None:
                 connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
@@ -459,6 +466,19 @@ def open_engine(path: Path) -> Engine:
         )
         raise InvalidSettings(msg)
     return engine
+
+
+def _take_over_deliveries(connection: Connection) -> None:
+    """Move them to the outbox, in order per study: who issued accession numbers is not known.
+
+    An older release would not see them there, so the database is closed to it.
+    """
+    sqlite: Any = connection.connection.driver_connection
+    sqlite.create_function("order_key_of_study", 1, lambda uid: order_key("", "", uid))
+    for statement in _INTO_THE_OUTBOX:
+        connection.execute(text(statement))
+    older = schema_version.c.version.in_(_UPGRADED_IN_PLACE)
+    connection.execute(update(schema_version).where(older).values(version=SCHEMA_VERSION))
 
 
 @contextmanager

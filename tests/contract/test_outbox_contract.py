@@ -17,9 +17,17 @@ from cds_server.adapters.in_memory_outbox import InMemoryOutbox
 from cds_server.adapters.sql_audit_trail import SqlAuditTrail
 from cds_server.adapters.sql_outbox import SqlOutbox
 from cds_server.adapters.sql_result_store import SqlResultStore
-from cds_server.adapters.sql_schema import open_engine
+from cds_server.adapters.sql_schema import SCHEMA_VERSION, open_engine
 from cds_server.errors import AuditUnavailable, ResultNotFound
-from cds_server.outbox import Delivery, DeliveryState, Outbox, Pause, Publication
+from cds_server.outbox import (
+    Delivery,
+    DeliveryState,
+    Outbox,
+    Pause,
+    Publication,
+    every_parked,
+    order_key,
+)
 from cds_server.ports import AuditTrail, ResultStore, StoredResult, StudyState
 from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
@@ -48,9 +56,11 @@ def outbox(parts: Built) -> Outbox:
     return parts[0]
 
 
-def publication(number: int, order: str = "A", study: str = STUDY_UID) -> Publication:
-    name = str(uuid.UUID(int=number))
-    return Publication(name, name, study, order, ISSUED + timedelta(minutes=number))
+def publication(
+    number: int, order: str = "A", study: str = STUDY_UID, *, of: int | None = None
+) -> Publication:
+    name, result = (str(uuid.UUID(int=each)) for each in (number, of or number))
+    return Publication(name, result, study, order, ISSUED + timedelta(minutes=number))
 
 
 def only(outbox: Outbox, number: int, to: str = "ris") -> Delivery:
@@ -79,7 +89,7 @@ def test_what_was_never_added_is_not_there(outbox: Outbox) -> None:
 
 def test_the_earliest_that_waits_of_the_same_order_goes_first(outbox: Outbox) -> None:
     for number, order in ((1, "A"), (2, "B"), (3, "A"), (4, "A")):
-        outbox.add(publication(number, order), ["ris", "fhir"])
+        outbox.add(publication(number, order, f"1.{number}"), ["ris", "fhir"])
     assert outbox.ahead(only(outbox, 1)) is None
     assert outbox.ahead(only(outbox, 2)) is None
     assert outbox.ahead(only(outbox, 4)) == only(outbox, 1)
@@ -88,6 +98,48 @@ def test_the_earliest_that_waits_of_the_same_order_goes_first(outbox: Outbox) ->
     settle(outbox, 3, PARKED)
     assert outbox.ahead(only(outbox, 4)) is None, "what is parked keeps nobody waiting"
     assert outbox.ahead(only(outbox, 4, "fhir")) == only(outbox, 1, "fhir")
+
+
+def test_what_waits_of_the_same_study_goes_first_whatever_its_accession_number(
+    outbox: Outbox,
+) -> None:
+    outbox.add(publication(1, "no accession number"), ["ris", "fhir"])
+    outbox.add(publication(2, "A"), ["ris", "fhir"])
+    outbox.add(publication(3, "A", "1.3"), ["ris", "fhir"])
+    assert outbox.ahead(only(outbox, 2)) == only(outbox, 1)
+    assert outbox.ahead(only(outbox, 3)) == only(outbox, 2)
+    settle(outbox, 1, DELIVERED)
+    assert outbox.ahead(only(outbox, 2)) is None
+
+
+def test_what_is_said_later_of_an_older_result_never_overtakes_a_newer_one(
+    outbox: Outbox,
+) -> None:
+    outbox.add(publication(1), ["ris"])
+    outbox.add(publication(2), ["ris"])
+    outbox.add(publication(3, of=1), ["ris"])
+    settle(outbox, 3, DELIVERED)
+    assert outbox.overtaken(only(outbox, 1)), "the same result was signed off or recalled"
+    assert not outbox.overtaken(only(outbox, 2))
+
+
+def test_the_recall_of_an_older_result_is_not_overtaken_by_the_newer_one(outbox: Outbox) -> None:
+    outbox.add(publication(1), ["ris"])
+    outbox.add(publication(2), ["ris"])
+    outbox.add(publication(3, of=1), ["ris"])
+    settle(outbox, 2, DELIVERED)
+    assert outbox.overtaken(only(outbox, 1))
+    assert not outbox.overtaken(only(outbox, 3))
+
+
+def test_the_sign_off_of_a_newer_result_overtakes_an_older_one(outbox: Outbox) -> None:
+    outbox.add(publication(1), ["ris"])
+    outbox.add(publication(2), ["ris"])
+    outbox.add(publication(3, of=2), ["ris"])
+    settle(outbox, 2, PARKED)
+    settle(outbox, 3, DELIVERED)
+    assert outbox.overtaken(only(outbox, 1))
+    assert outbox.overtaken(only(outbox, 2))
 
 
 def test_what_arrived_later_of_the_same_study_overtakes(outbox: Outbox) -> None:
@@ -139,13 +191,37 @@ def test_what_is_settled_can_be_asked_for_again_and_is_another_turn(parts: Built
     assert trail.events() == [], "nothing happened, so nothing is recorded"
     for turn, state in enumerate((PARKED, DELIVERED), start=2):
         settle(outbox, 1, state)
-        assert outbox.unqueued() == []
+        assert outbox.unqueued(["ris"]) == []
         assert outbox.again(first.publication_id, "ris", audit_events=[LEAF])
         assert (only(outbox, 1).state, only(outbox, 1).turn) == (WAITING, turn)
-        assert outbox.unqueued() == [only(outbox, 1)]
-        outbox.queued(outbox.unqueued())
-        assert outbox.unqueued() == []
+        assert outbox.unqueued(["ris"]) == [only(outbox, 1)]
+        outbox.queued(outbox.unqueued(["ris"]))
+        assert outbox.unqueued(["ris"]) == []
     assert len(trail.events()) == 2
+
+
+def test_what_waits_for_a_destination_that_is_gone_starves_no_other(outbox: Outbox) -> None:
+    gone = [f"gone-{number}" for number in range(1001)]
+    outbox.add(publication(1), gone)
+    outbox.add(publication(2), ["ris"])
+    assert outbox.unqueued(["ris", "fhir"]) == [only(outbox, 2)]
+    assert outbox.unqueued([]) == []
+    assert len(outbox.unqueued([*gone, "ris"])) == 1000
+
+
+def test_all_that_is_parked_is_found_once_even_if_it_is_parked_again(outbox: Outbox) -> None:
+    for number in range(1, 6):
+        outbox.add(publication(number), ["ris", "fhir"])
+        settle(outbox, number, PARKED)
+    settle(outbox, 5, PARKED, "fhir")
+    found = []
+    for parked in every_parked(outbox, "ris", at_once=2):
+        number = uuid.UUID(parked.publication_id).int
+        assert outbox.again(parked.publication_id, "ris", audit_events=[])
+        settle(outbox, number, PARKED)
+        found.append(number)
+    assert found == [1, 2, 3, 4, 5]
+    assert len(list(every_parked(outbox, at_once=2))) == 6
 
 
 def test_what_waits_is_counted_for_each_destination(outbox: Outbox) -> None:
@@ -198,7 +274,7 @@ def test_a_result_waits_for_each_destination_as_soon_as_it_is_stored(parts: Buil
     store.save(
         result, ReportSet(b"b", b"o", b"c"), audit_events=[], destinations=["ris"], order_key="A"
     )
-    (found,) = outbox.unqueued()
+    (found,) = outbox.unqueued(["ris"])
     assert found.publication == Publication(identifier, identifier, STUDY_UID, "A", ISSUED)
     assert store.entry(identifier).state is StudyState.READ
     outbox.settle(identifier, "ris", DeliveryState.SUPERSEDED, at=ISSUED)
@@ -242,36 +318,74 @@ def test_what_cannot_be_made_durable_is_said_and_not_half_done(tmp_path: Path) -
     assert only(outbox, 1).state is PARKED
 
 
-def test_deliveries_of_an_older_database_are_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "radcds.sqlite"
+OLD_DELIVERY = "CREATE TABLE delivery (result_id TEXT, destination TEXT, delivered INTEGER)"
+OLD_TROUBLE = """
+    CREATE TABLE delivery_trouble
+    (result_id TEXT, destination TEXT, says TEXT, since TEXT, parked INTEGER)
+    """
+OLD_ROW = "INSERT INTO delivery VALUES (:id, 'pacs', :delivered)"
+OLD_PARKED = "INSERT INTO delivery_trouble VALUES (:id, 'pacs', 'is full', :at, 1)"
+
+
+def older(path: Path, *, version: int, troubled: bool) -> list[str]:
+    """Make a database of an older release: one delivered, one given up where it can be, one due."""
     engine = open_engine(path)
     store = SqlResultStore(engine)
     ids = [result_id(f"{STUDY_UID}.{number}", MODEL.sha256) for number in range(3)]
-    for identifier in ids:
-        store.notice(identifier, STUDY_UID, ISSUED)
+    for number, identifier in enumerate(ids):
+        store.notice(identifier, f"{STUDY_UID}.{number}", ISSUED)
         result = StoredResult(identifier, chest_study(), OUTCOMES["urgent"], ISSUED, {})
         store.save(result, ReportSet(b"b", b"o", b"c"), audit_events=[], destinations=())
-    older = """
-        CREATE TABLE delivery (result_id TEXT, destination TEXT, delivered INTEGER);
-        CREATE TABLE delivery_trouble
-            (result_id TEXT, destination TEXT, says TEXT, since TEXT, parked INTEGER);
-        UPDATE schema_version SET version = 2;
-        """
     with engine.begin() as connection:
-        for statement in older.strip().rstrip(";").split(";"):
-            connection.execute(text(statement))
+        connection.execute(text("DROP TABLE outbox"))
+        connection.execute(text(OLD_DELIVERY))
         for number, identifier in enumerate(ids):
-            row = {"id": identifier, "delivered": int(number == 0)}
-            connection.execute(text("INSERT INTO delivery VALUES (:id, 'pacs', :delivered)"), row)
-        trouble = "INSERT INTO delivery_trouble VALUES (:id, 'pacs', 'is full', :at, 1)"
-        connection.execute(text(trouble), {"id": ids[1], "at": ISSUED.isoformat()})
+            connection.execute(text(OLD_ROW), {"id": identifier, "delivered": int(number == 0)})
+        if troubled:
+            connection.execute(text(OLD_TROUBLE))
+            connection.execute(text(OLD_PARKED), {"id": ids[1], "at": ISSUED.isoformat()})
+        connection.execute(
+            text("UPDATE schema_version SET version = :version"), {"version": version}
+        )
     engine.dispose()
-    outbox = SqlOutbox(open_engine(path))
+    return ids
+
+
+def test_deliveries_of_an_older_database_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "radcds.sqlite"
+    ids = older(path, version=2, troubled=True)
+    engine = open_engine(path)
+    outbox = SqlOutbox(engine)
     states = {each.publication_id: each.state for each in outbox.deliveries()}
     assert states == dict(zip(ids, (DELIVERED, PARKED, WAITING), strict=True))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT version FROM schema_version")) == SCHEMA_VERSION
     assert [each.says for each in outbox.troubled(limit=9)] == ["is full"]
-    assert [each.publication_id for each in outbox.unqueued()] == [ids[2]]
+    assert [each.publication_id for each in outbox.unqueued(["pacs"])] == [ids[2]]
     assert len(SqlOutbox(open_engine(path)).deliveries()) == 3
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_database_from_before_trouble_was_kept_is_taken_over(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "radcds.sqlite"
+    ids = older(path, version=version, troubled=False)
+    outbox = SqlOutbox(open_engine(path))
+    states = {each.publication_id: each.state for each in outbox.deliveries()}
+    assert states == dict(zip(ids, (DELIVERED, WAITING, WAITING), strict=True))
+    assert outbox.troubled(limit=9) == []
+
+
+def test_what_was_taken_over_arrives_before_what_is_published_now(tmp_path: Path) -> None:
+    path = tmp_path / "radcds.sqlite"
+    ids = older(path, version=2, troubled=False)
+    outbox = SqlOutbox(open_engine(path))
+    study = f"{STUDY_UID}.2"
+    taken = outbox.delivery(ids[2], "pacs")
+    assert taken.publication.order_key == order_key("", "", study)
+    outbox.add(publication(1, order_key("hospital", "ACC1", study), study), ["pacs"])
+    assert outbox.ahead(only(outbox, 1, "pacs")) == taken
 
 
 class Both(RuleBasedStateMachine):
@@ -294,10 +408,15 @@ class Both(RuleBasedStateMachine):
     numbers = st.integers(1, 5)
     names = st.sampled_from(["ris", "fhir"])
 
-    @rule(number=numbers, order=st.sampled_from("AB"), study=st.sampled_from(["1.2", "1.3"]))
-    def add(self, number: int, order: str, study: str) -> None:
+    @rule(
+        number=numbers,
+        order=st.sampled_from("AB"),
+        study=st.sampled_from(["1.2", "1.3"]),
+        of=st.none() | numbers,
+    )
+    def add(self, number: int, order: str, study: str, of: int | None) -> None:
         for each in self.both:
-            each.add(publication(number, order, study), ["ris", "fhir"])
+            each.add(publication(number, order, study, of=of), ["ris", "fhir"])
 
     @rule(number=numbers, name=names, state=st.sampled_from([*set(DeliveryState) - {WAITING}]))
     def settle(self, number: int, name: str, state: DeliveryState) -> None:
@@ -314,7 +433,7 @@ class Both(RuleBasedStateMachine):
     @rule()
     def queue(self) -> None:
         for each in self.both:
-            each.queued(each.unqueued())
+            each.queued(each.unqueued(["ris"]))
 
     @rule(name=names)
     def pause_or_resume(self, name: str) -> None:
@@ -326,7 +445,7 @@ class Both(RuleBasedStateMachine):
     def they_say_the_same(self) -> None:
         for questions in (
             lambda box: [_plain(each) for each in box.deliveries()],
-            lambda box: [_plain(each) for each in box.unqueued()],
+            lambda box: [_plain(each) for each in box.unqueued(["ris", "fhir"])],
             lambda box: [_plain(each) for each in box.troubled(limit=9)],
             lambda box: [box.overtaken(each) for each in box.deliveries()],
             lambda box: [_plain(box.ahead(each)) for each in box.deliveries()],
