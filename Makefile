@@ -26,7 +26,7 @@ format: .venv/dev.stamp ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 bench: .venv/dev.stamp ## Measure speed and memory; prints the table of docs/benchmarks.md
-	@for each in one_study hooks viewer pacs mllp delivery; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
+	@for each in one_study hooks viewer pacs mllp orders_in feed delivery; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
 
 clean: ## Remove what was installed or made here
 	@rm -rf .venv .cache build dist *.egg-info demo-out
