@@ -19,10 +19,9 @@ from cds_server.ports import Clock, ResultStore, StoredResult
 from cds_server.report_messages import context_of, oru_of
 from fhir_mappers import codes
 from fhir_mappers.amended_card import signed_card, withdrawn_card
-from fhir_mappers.amended_objects import signed_report, withdrawn_objects
+from fhir_mappers.amended_objects import signed_objects, withdrawn_objects
 from fhir_mappers.audit_event import AuditFact, AuditKind, audit_event
 from fhir_mappers.cds_card import card_response
-from fhir_mappers.dicom_sr import REPORT
 from fhir_mappers.errors import MapperError
 from fhir_mappers.hl7_dialect import Hl7Dialect
 from fhir_mappers.hl7_inbound.reported import InboundReport, ReportStatus
@@ -48,7 +47,7 @@ _VERDICTS = {
 class _Published:
     """A result as it was published last.
 
-    ``bundle`` has every resource, in its latest state.
+    ``bundle`` has every resource, in its latest state; ``every_object`` each DICOM file there was.
     """
 
     result: StoredResult
@@ -56,6 +55,7 @@ class _Published:
     original: ReportSet
     latest: ReportSet
     bundle: bytes
+    every_object: Sequence[bytes]
 
     @property
     def recalled(self) -> bool:
@@ -244,12 +244,9 @@ class Amending:
     def _signed_objects(
         self, published: _Published, signed: SignOff, context: ReportContext
     ) -> dict[str, bytes]:
-        objects = published.objects
-        if REPORT.name not in objects:
-            return {}
-        report = signed_report(objects[REPORT.name], signed, context)
-        kept = objects if self._shows_overlays else {}
-        return {**kept, REPORT.name: report}
+        again = signed_objects(published.objects, signed, context)
+        kept = published.objects if again and self._shows_overlays else {}
+        return {**kept, **again}
 
     def _card(self, published: _Published, *, shown: bool) -> bytes:
         """Give the card of a result; where a site has none of what is normal, one is made."""
@@ -292,7 +289,13 @@ class Amending:
             bundle=recalled_bundle(published.bundle, site=self._site, recall=recall),
             oru=self._oru(result, published.original),
             card=withdrawn_card(self._card(published, shown=True), recall),
-            dicom=withdrawn_objects(published.objects, result.study, recall, self._context(result)),
+            dicom=withdrawn_objects(
+                published.objects,
+                result.study,
+                recall,
+                self._context(result),
+                earlier=published.every_object,
+            ),
         )
         detail = {"recalled-model-sha256": asked.model_sha256, "reason": recall.reason}
         self._amendments.amend(
@@ -315,11 +318,12 @@ class Amending:
             return None
         amendments = self._amendments.amendments(identifier)
         original = self._store.artefacts(identifier)
-        latest, bundle = original, original.bundle
+        latest, bundle, objects = original, original.bundle, [*original.dicom.values()]
         for each in amendments:
             latest = self._store.artefacts(each.publication.publication_id)
             bundle = replaced(bundle, latest.bundle)
-        return _Published(result, amendments, original, latest, bundle)
+            objects += latest.dicom.values()
+        return _Published(result, amendments, original, latest, bundle, objects)
 
     def _publication(self, result: StoredResult, part: str) -> Publication:
         study = result.study

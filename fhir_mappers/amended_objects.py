@@ -1,70 +1,92 @@
 """DICOM objects of a result that a radiologist signed, or that was withdrawn.
 
 What was stored in a PACS stays there. The report comes again, as a later one that names its
-predecessor; a withdrawal also rejects every object of the result, so that a PACS that knows that
-hides them.
+predecessor, with a root result that lists what is valid now; a withdrawal also rejects every
+object of the result, so that a PACS that knows that hides them.
 
 References
 ----------
 DICOM PS3.3 C.17.2 SR Document General, A.35.4 Key Object Selection; IHE RAD Imaging Object Change
-Management (IOCM), 4.66 Rejection Note.
+Management (IOCM), 4.66 Rejection Note; IHE RAD AI Results (AIR), root results.
 """
 
-import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from fhir_mappers import codes
-from fhir_mappers.acquisition import text
-from fhir_mappers.dicom_header import basis_of, new_object, written
-from fhir_mappers.dicom_items import Reference, plain, study_items
+from fhir_mappers.codes import Coded
+from fhir_mappers.dicom_header import MANUFACTURER, Part, Written, basis_of, new_object, written
+from fhir_mappers.dicom_items import Reference, plain
 from fhir_mappers.dicom_sr import REPORT
-from fhir_mappers.errors import InvalidMessage
 from fhir_mappers.key_object import KEY_OBJECT
-from fhir_mappers.report_context import Recall, ReportContext, SignOff, Verdict
-from fhir_mappers.sr_document import complete_document, device_observer, referring, root, worded
+from fhir_mappers.later_document import (
+    date,
+    hold,
+    list_objects,
+    local_time,
+    person_name,
+    read_document,
+    reference_to,
+    said_by_people,
+    strip_regions,
+    successor,
+)
+from fhir_mappers.report_context import DisplayMode, Recall, ReportContext, SignOff, Verdict
+from fhir_mappers.root_result import ROOT_RESULT
+from fhir_mappers.sr_document import complete_document, device_observer, referring, root
 from fhir_mappers.study import Study
 
-_REFERENCE = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-_EVALUATIONS = codes.QUALITATIVE_EVALUATIONS[0]
 _OBJECT = ("260753009", "SCT", "Source")
+_SAYS = {Verdict.CONFIRMED: "confirms", Verdict.CORRECTED: "corrects"}
 
 
-def signed_report(report: bytes, signed: SignOff, context: ReportContext) -> bytes:
-    """Give the report again, verified by a radiologist; the AI's words stay under theirs.
+def signed_objects(
+    objects: Mapping[str, bytes], signed: SignOff, context: ReportContext
+) -> dict[str, bytes]:
+    """Give report and root result again, verified by a radiologist; the AI's words stay below.
 
     Parameters
     ----------
-    report
-        The DICOM file of the report, or of an earlier signed one.
+    objects
+        DICOM files of the result by name, as they were last published.
     signed
         What the radiologist says.
     context
-        Of the result.
+        Of the result, with the site as it is now: where it is ``triage_only``, no location is
+        published again.
+
+    Returns
+    -------
+    dict[str, bytes]
+        Empty where the result has no report, so no object.
 
     Raises
     ------
     InvalidMessage
-        If that is no such report.
+        If the report or the root result is none of this server.
     """
-    said = {Verdict.CONFIRMED: "confirms", Verdict.CORRECTED: "corrects"}[signed.verdict]
-    lines = [f"{signed.radiologist} {said} the AI result.", signed.statement]
+    if REPORT.name not in objects:
+        return {}
     with _quietly():
-        dataset = _successor(report, lines, signed.number)
-        dataset.PreliminaryFlag = "FINAL"
-        dataset.VerificationFlag = "VERIFIED"
-        dataset.VerifyingObserverSequence = Items([_verifying(signed, context)])
-        _date(dataset, signed.at.strftime("%Y%m%d"), signed.at.strftime("%H%M%S"))
-        return written(dataset, REPORT, context).content
+        report = _written(_signed(objects[REPORT.name], signed, context), REPORT, context)
+        made = {REPORT.name: report.content}
+        if ROOT_RESULT.name in objects:
+            listing = _signed(objects[ROOT_RESULT.name], signed, context)
+            list_objects(listing, _valid(objects, report, context))
+            made[ROOT_RESULT.name] = _written(listing, ROOT_RESULT, context).content
+    return made
 
 
 def withdrawn_objects(
-    objects: Mapping[str, bytes], study: Study, recall: Recall, context: ReportContext
+    objects: Mapping[str, bytes],
+    study: Study,
+    recall: Recall,
+    context: ReportContext,
+    earlier: Sequence[bytes] = (),
 ) -> dict[str, bytes]:
     """Give the report again, withdrawn, and the note that rejects every object of a result.
 
@@ -77,100 +99,108 @@ def withdrawn_objects(
     recall
         Why, and when.
     context
-        Of the result.
+        Of the result, with the site as it is now: where it is ``triage_only``, no location is
+        published again.
+    earlier
+        Every other DICOM file that was published of the result; one that is also in ``objects``
+        is rejected once.
 
     Returns
     -------
     dict[str, bytes]
-        Empty where the result has no report, so no object.
-    """
-    report = objects.get(REPORT.name)
-    if report is None:
-        return {}
-    lines = ["AI RESULT WITHDRAWN - DO NOT USE.", recall.reason]
-    with _quietly():
-        dataset = _successor(report, lines, text_number(report))
-        _date(dataset, recall.at.strftime("%Y%m%d"), recall.at.strftime("%H%M%S"))
-        withdrawn = written(dataset, REPORT, context).content
-        note = _rejection(objects, study, recall, context)
-    return {REPORT.name: withdrawn, KEY_OBJECT.name: note}
-
-
-def text_number(report: bytes) -> int:
-    """Give the Instance Number (0020,0013) of a report: how many there were before."""
-    return int(_read(report).get("InstanceNumber") or 1)
-
-
-def _rejection(
-    objects: Mapping[str, bytes], study: Study, recall: Recall, context: ReportContext
-) -> bytes:
-    header = _read(objects[REPORT.name])
-    basis = basis_of(header, study, context)
-    dataset = new_object(basis, KEY_OBJECT)
-    dataset.InstanceNumber = 2
-    _date(dataset, recall.at.strftime("%Y%m%d"), recall.at.strftime("%H%M%S"))
-    rejected = [_reference(_read(content)) for content in objects.values()]
-    items = [
-        *device_observer(context),
-        worded(codes.KEY_OBJECT_DESCRIPTION, recall.reason),
-        *(referring(_OBJECT, each) for each in rejected),
-    ]
-    complete_document(dataset, root(codes.REJECTED, "2010", items), evidence=rejected)
-    return written(dataset, KEY_OBJECT, context).content
-
-
-def _successor(report: bytes, lines: Sequence[str], number: int) -> Dataset:
-    """Give a report that takes the place of another, with some words before the others.
+        Report, rejection note, and the root result that lists these two. Empty where the result
+        has no report, so no object.
 
     Raises
     ------
     InvalidMessage
-        If the other is no report of this server.
+        If the report or the root result is none of this server, or is of another study.
     """
-    dataset = _read(report)
-    dataset.PredecessorDocumentsSequence = study_items([_reference(dataset)])
-    dataset.InstanceNumber = number + 1
-    del dataset.SOPInstanceUID
-    for container in dataset.get("ContentSequence", ()):
-        names = container.get("ConceptNameCodeSequence")
-        if names and names[0].get("CodeValue") == _EVALUATIONS:
-            said = [worded(codes.COMMENT, plain(line)) for line in lines if line.strip()]
-            container.ContentSequence = Items([*said, *container.ContentSequence])
-            return dataset
-    msg = "the report to amend has no qualitative evaluations, as every report of radcds has"
-    raise InvalidMessage(msg)
+    if REPORT.name not in objects:
+        return {}
+    with _quietly():
+        report = _written(_withdrawn(objects[REPORT.name], recall, context), REPORT, context)
+        note = _rejection(
+            [*objects.values(), *earlier], objects[REPORT.name], study, recall, context
+        )
+        made = {REPORT.name: report.content, KEY_OBJECT.name: note.content}
+        if ROOT_RESULT.name in objects:
+            listing = _withdrawn(objects[ROOT_RESULT.name], recall, context)
+            valid = [
+                (codes.RESULT_PARTS[REPORT.name], report.reference),
+                (codes.REJECTED, note.reference),
+            ]
+            list_objects(listing, valid)
+            made[ROOT_RESULT.name] = _written(listing, ROOT_RESULT, context).content
+    return made
 
 
-def _verifying(signed: SignOff, context: ReportContext) -> Dataset:
-    """Say who verified (DICOM PS3.3 C.17.2, Verifying Observer Sequence)."""
-    item = Dataset()
-    item.VerifyingOrganization = plain(context.site.name, 64)
-    item.VerificationDateTime = signed.at.strftime("%Y%m%d%H%M%S%z")
-    item.VerifyingObserverName = plain(signed.radiologist, 64)
-    item.VerifyingObserverIdentificationCodeSequence = Items([])
-    return item
-
-
-def _date(dataset: Dataset, date: str, time: str) -> None:
-    dataset.ContentDate = dataset.InstanceCreationDate = date
-    dataset.ContentTime = dataset.InstanceCreationTime = time
-
-
-def _reference(dataset: Dataset) -> Reference:
-    return Reference(*(text(dataset, name) for name in _REFERENCE))
-
-
-def _read(content: bytes) -> Dataset:
-    """Read a DICOM file of this server, without pixels and without what only files have."""
-    read = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
-    dataset = Dataset()
-    dataset.update({element.tag: element for element in read})
-    dataset.set_original_encoding(
-        is_implicit_vr=False,
-        is_little_endian=True,
-        character_encoding=read._character_set,  # noqa: SLF001
-    )
+def _signed(report: bytes, signed: SignOff, context: ReportContext) -> Dataset:
+    """Complete and verify a report: VERIFIED is only what is COMPLETE (DICOM PS3.3 C.17.2)."""
+    name = person_name(signed.radiologist, signed.identifier[1], "Radiologist")
+    lines = [f"{name} {_SAYS[signed.verdict]} the AI result.", signed.statement]
+    dataset = successor(report, lines)
+    dataset.PreliminaryFlag = "FINAL"
+    dataset.CompletionFlag = "COMPLETE"
+    dataset.pop("CompletionFlagDescription", None)
+    dataset.VerificationFlag = "VERIFIED"
+    at = local_time(dataset, signed.at, context)
+    verifying = Dataset()
+    verifying.VerifyingOrganization = plain(context.site.name, 64).strip() or MANUFACTURER
+    verifying.VerificationDateTime = f"{at:%Y%m%d%H%M%S%z}"
+    verifying.VerifyingObserverName = name
+    verifying.VerifyingObserverIdentificationCodeSequence = Items([])
+    dataset.VerifyingObserverSequence = Items([verifying])
+    date(dataset, signed.at, context)
     return dataset
+
+
+def _withdrawn(report: bytes, recall: Recall, context: ReportContext) -> Dataset:
+    """Withdraw a report: whoever verified the earlier one has not seen this one."""
+    dataset = successor(report, ["AI RESULT WITHDRAWN - DO NOT USE.", recall.reason])
+    dataset.PreliminaryFlag = "PRELIMINARY"
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.pop("VerifyingObserverSequence", None)
+    date(dataset, recall.at, context)
+    return dataset
+
+
+def _written(dataset: Dataset, part: Part, context: ReportContext) -> Written:
+    if context.site.display_mode is not DisplayMode.OVERLAY:
+        strip_regions(dataset)
+    return written(dataset, part, context)
+
+
+def _valid(
+    objects: Mapping[str, bytes], report: Written, context: ReportContext
+) -> list[tuple[Coded, Reference]]:
+    """Give the objects of a signed result; of those with the overlay, none where none is shown."""
+    if context.site.display_mode is not DisplayMode.OVERLAY:
+        return [(codes.RESULT_PARTS[REPORT.name], report.reference)]
+    references = {
+        name: reference_to(read_document(content))
+        for name, content in objects.items()
+        if name in codes.RESULT_PARTS
+    }
+    references[REPORT.name] = report.reference
+    return [(codes.RESULT_PARTS[name], each) for name, each in references.items()]
+
+
+def _rejection(
+    published: Sequence[bytes], report: bytes, study: Study, recall: Recall, context: ReportContext
+) -> Written:
+    dataset = new_object(basis_of(read_document(report), study, context), KEY_OBJECT)
+    dataset.InstanceNumber = 2
+    date(dataset, recall.at, context)
+    rejected = list(dict.fromkeys(reference_to(read_document(each)) for each in published))
+    items = [
+        *device_observer(context),
+        *said_by_people(codes.KEY_OBJECT_DESCRIPTION, [recall.reason]),
+        *(referring(_OBJECT, each) for each in rejected),
+    ]
+    complete_document(dataset, root(codes.REJECTED, "2010", items), evidence=rejected)
+    hold(dataset, [recall.reason])
+    return written(dataset, KEY_OBJECT, context)
 
 
 @contextmanager

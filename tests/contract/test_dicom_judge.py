@@ -23,15 +23,17 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
 from pydicom.data import get_charset_files
 from pydicom.dataset import Dataset
-from studies import OUTCOMES, chest_image, chest_instance, chest_study, context
+from studies import ISSUED, OUTCOMES, chest_image, chest_instance, chest_study, context
 
 from ai_engine.image import Image
 from ai_engine.result import Finding, NotAnalysed, Outcome, Priority, Saliency, TriageResult
+from cds_server.air import check_files
 from fhir_mappers import codes
+from fhir_mappers.amended_objects import signed_objects, withdrawn_objects
 from fhir_mappers.dicom_results import dicom_results
 from fhir_mappers.dicom_study import study_of
 from fhir_mappers.overlay import overlay_rgb, shrunk
-from fhir_mappers.report_context import DisplayMode
+from fhir_mappers.report_context import DisplayMode, Recall, SignOff, Verdict
 from fhir_mappers.report_set import report_set
 
 BIN = Path(sys.executable).parent
@@ -316,3 +318,80 @@ def test_json_of_an_archive_gives_objects_without_an_error(tmp_path: Path, dx: P
         (tmp_path / name).write_bytes(content)
         assert errors(tmp_path / name) == []
         assert str(read(tmp_path / name).PatientName) == "Yamada^Tarou=山田^太郎"
+
+
+# ── Signed, signed again, withdrawn ──────────────────────────────────────────────────────────────
+
+WORDS = "норма, 気胸なし\nno \\ pneumothorax"
+
+
+def amended(
+    folder: Path, source: Path, outcome: Outcome, now: DisplayMode, words: str, radiologist: str
+) -> list[Path]:
+    """Write everything that is published of a result that is signed twice, and then withdrawn."""
+    made = objects(folder, source, outcome)
+    first = {each.name: each.read_bytes() for each in made}
+    study = study_of([read(source).to_json_dict()], timezone="Europe/London")
+    one = SignOff(1, Verdict.CORRECTED, ISSUED, radiologist, ("", "7654321"), words)
+    two = SignOff(2, Verdict.CONFIRMED, ISSUED, "Dr B Example", ("", "7654322"))
+    signed = signed_objects(first, one, context(now))
+    again = signed_objects({**first, **signed}, two, context(now))
+    withdrawn = withdrawn_objects(
+        {**first, **again},
+        study,
+        Recall("Reads detector X wrongly.", ISSUED),
+        context(now),
+        earlier=[*first.values(), *signed.values()],
+    )
+    for number, published in enumerate((signed, again, withdrawn), 1):
+        for name, content in published.items():
+            made.append(folder / f"{number}-{name}")
+            made[-1].write_bytes(content)
+    return made
+
+
+def documents_are_valid(made: list[Path]) -> None:
+    assert {each.name: errors(each) for each in made} == {each.name: [] for each in made}
+    for path in made:
+        if path.name.endswith(("report.dcm", "key-object.dcm", "root-result.dcm")):
+            said = judged("dsrdump", path)
+            assert "<CONTAINER" in said
+            assert "E: " not in said
+            assert "F: " not in said
+
+
+@pytest.mark.parametrize("now", DisplayMode)
+@pytest.mark.parametrize("name", ["urgent", "normal", "not_analysed"])
+@pytest.mark.parametrize(("words", "radiologist"), [("A skin fold.", " "), (WORDS, "王伟")])
+def test_no_amended_object_has_an_error_and_a_root_result_names_each(
+    tmp_path: Path, dx: Path, now: DisplayMode, name: str, words: str, radiologist: str
+) -> None:
+    made = amended(tmp_path, dx, OUTCOMES[name], now, words, radiologist)
+    documents_are_valid(made)
+    assert disagreements(dx, made) == []
+    done = check_files([tmp_path], progress=lambda *_: None)
+    assert [(each.object, each.what) for each in done.report.findings] == []
+    assert done.report.results == len(made)
+
+
+@pytest.mark.parametrize(
+    "path", [sample("RG1_UNCR.dcm"), *sorted(CHARSETS)], ids=lambda path: path.stem
+)
+def test_what_nobody_changes_keeps_its_bytes_when_a_result_is_amended(
+    tmp_path: Path, path: Path
+) -> None:
+    made = amended(
+        tmp_path, path, OUTCOMES["urgent"], DisplayMode.OVERLAY, "A skin fold.", "Dr A Example"
+    )
+    documents_are_valid(made)
+    assert disagreements(path, made) == []
+
+
+@pytest.mark.parametrize("path", sorted(CHARSETS), ids=lambda path: path.stem)
+def test_words_in_any_script_beside_a_name_in_any_other_are_valid(
+    tmp_path: Path, path: Path
+) -> None:
+    made = amended(tmp_path, path, OUTCOMES["urgent"], DisplayMode.OVERLAY, WORDS, "Dr A Example")
+    documents_are_valid(made)
+    name = str(read(path).PatientName).rstrip("=")
+    assert {str(read(each).PatientName).rstrip("=") for each in made} == {name}
