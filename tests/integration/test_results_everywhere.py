@@ -142,7 +142,7 @@ def test_a_result_is_published_signed_and_recalled_in_every_channel(around: Arou
         wait_for(lambda: delivered(seen, 8))
         assert around.ris.statuses() == ["P", "C"]
         assert around.report_status() == "amended"
-        assert results_of(around.pacs, 1)["SR"] == 3
+        assert results_of(around.pacs, 1)["SR"] == 4, "report and root result, again"
         assert "A skin fold" in around.ris.raw[-1].decode()
         (entry,) = seen.results.entries()
         assert entry.result is not None
@@ -158,6 +158,7 @@ def test_a_result_is_published_signed_and_recalled_in_every_channel(around: Arou
         withdrawn = {each.part(11) for each in around.ris.got[-1].named("OBX")}
         assert "W" in withdrawn
         assert results_of(around.pacs, 1)["KO"] == 2
+        assert results_of(around.pacs, 1)["SR"] == 6, "report and root result, withdrawn"
         assert seen.results.entries()[0].recalled
         assert seen.trail.verify() > 10
         ids = [each.header.control_id for each in around.ris.got]
