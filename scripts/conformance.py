@@ -1,9 +1,8 @@
-"""Write what radcds conforms to, from its own code: ``python scripts/conformance.py [--check]``.
+"""Write what radcds conforms to, from its own code: ``python -m scripts.conformance [--check]``.
 
 With ``--check`` nothing is written; the exit code is 1 where a file differs.
 """
 
-import argparse
 import csv
 import json
 import re
@@ -22,9 +21,9 @@ from cds_server.hooks.services import SERVICES
 from cds_server.network import Network, SystemActions, TokenIssuer
 from cds_server.web.fhir_api import capability_statement, own_smart_configuration
 from fhir_mappers.fhir_json import emitted
+from scripts.made_pages import ROOT, write_or_compare
 from smart_app.routes import ROUTES
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("docs/conformance")
 REQUIREMENTS = FOLDER / "requirements.toml"
 BASE_URL = "https://radcds.example.org"
@@ -44,7 +43,7 @@ STANDARDS: Mapping[str, str] = {
     "cds-hooks-library_1.0.1": "CDS Hooks library 1.0.1, service",
     "hl7.fhir.uv.smart-app-launch_2.2.0": "SMART App Launch 2.2.0, client",
 }
-_COMMAND = "python scripts/conformance.py"
+_COMMAND = "python -m scripts.conformance"
 _DOORS = (
     "The table that the server itself enforces: a route that is not in it keeps the server from "
     "starting. **Door** is what has to be shown: nothing (`open`), the signed token of a trusted "
@@ -140,18 +139,13 @@ def documents() -> Mapping[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files, or compare them; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Write what radcds conforms to.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    check = parser.parse_args(arguments).check
-    differing = []
-    for path, content in documents().items():
-        if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != content:
-            differing.append(path)
-            if not check:
-                (ROOT / path).write_text(content, encoding="utf-8")
-    for path in differing:
-        sys.stdout.write(f"{path}: {'differs; run' if check else 'written by'} {_COMMAND}\n")
-    return 1 if check and differing else 0
+    return write_or_compare(
+        documents,
+        root=ROOT,
+        command=_COMMAND,
+        what="Write what radcds conforms to.",
+        arguments=arguments,
+    )
 
 
 def _json(value: object) -> str:

@@ -1,10 +1,9 @@
 """Write the DICOM conformance statement and the rules of the AIR check, from the code itself.
 
-``python scripts/dicom_conformance.py [--check]``. With ``--check`` nothing is written; the exit
+``python -m scripts.dicom_conformance [--check]``. With ``--check`` nothing is written; the exit
 code is 1 where a file differs.
 """
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +40,8 @@ from fhir_mappers.saliency_segmentation import SALIENCY
 from fhir_mappers.secondary_capture import SECONDARY_CAPTURE
 from fhir_mappers.workitem import State, Wanted
 from fhir_mappers.workitem_changes import progress
+from scripts.made_pages import ROOT, write_or_compare
 
-ROOT = Path(__file__).resolve().parent.parent
 STATEMENT = Path("docs/conformance/dicom.md")
 RULES = Path("docs/reference/air-rules.md")
 PARTS: tuple[Part, ...] = (
@@ -56,7 +55,7 @@ PARTS: tuple[Part, ...] = (
 EVERYWHERE = frozenset({REPORT.name, ROOT_RESULT.name})
 """Written of every study; the others only of an analysed one, where a site shows overlays."""
 
-_COMMAND = "python scripts/dicom_conformance.py"
+_COMMAND = "python -m scripts.dicom_conformance"
 _BASE = "https://pacs.example.org/dicom-web"
 _STUDY, _SERIES, _INSTANCE, _WORKITEM, _CLAIM = (f"2.25.{number}" for number in range(10, 15))
 _NAMES = {
@@ -81,18 +80,13 @@ def documents() -> Mapping[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files, or compare them; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Write what radcds keeps of DICOM.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    check = parser.parse_args(arguments).check
-    differing = []
-    for path, content in documents().items():
-        if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != content:
-            differing.append(path)
-            if not check:
-                (ROOT / path).write_text(content, encoding="utf-8")
-    for path in differing:
-        sys.stdout.write(f"{path}: {'differs; run' if check else 'written by'} {_COMMAND}\n")
-    return 1 if check and differing else 0
+    return write_or_compare(
+        documents,
+        root=ROOT,
+        command=_COMMAND,
+        what="Write what radcds keeps of DICOM.",
+        arguments=arguments,
+    )
 
 
 def statement() -> str:

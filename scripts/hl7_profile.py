@@ -1,10 +1,9 @@
-"""Write which HL7 v2 messages radcds speaks: ``python scripts/hl7_profile.py [--check]``.
+"""Write which HL7 v2 messages radcds speaks: ``python -m scripts.hl7_profile [--check]``.
 
 Every table and message is made by the code that sends and reads. With ``--check`` nothing is
 written; the exit code is 1 where the page differs.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,10 +39,10 @@ from fhir_mappers.oru_r01 import Recall, oru_r01, recalled_oru
 from fhir_mappers.oru_standing import standing_of
 from fhir_mappers.report_context import ReportContext, SignOff, Site, Verdict
 from fhir_mappers.study import Instance, Patient, PersonName, Series, Study
+from scripts.made_pages import ROOT, write_or_compare
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/conformance/hl7-message-profile.md")
-_COMMAND = "python scripts/hl7_profile.py"
+_COMMAND = "python -m scripts.hl7_profile"
 _AT = datetime(2026, 11, 20, 9, 30, 4, tzinfo=UTC)
 _MODEL = ModelIdentity("cxr-example", "1.0.0", "5f" * 32)
 _SITE = Site(
@@ -99,18 +98,13 @@ def documents() -> Mapping[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page, or compare it; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Write which HL7 v2 messages radcds speaks.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    check = parser.parse_args(arguments).check
-    differing = []
-    for path, content in documents().items():
-        if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != content:
-            differing.append(path)
-            if not check:
-                (ROOT / path).write_text(content, encoding="utf-8")
-    for path in differing:
-        sys.stdout.write(f"{path}: {'differs; run' if check else 'written by'} {_COMMAND}\n")
-    return 1 if check and differing else 0
+    return write_or_compare(
+        documents,
+        root=ROOT,
+        command=_COMMAND,
+        what="Write which HL7 v2 messages radcds speaks.",
+        arguments=arguments,
+    )
 
 
 def sent(version: Hl7Version) -> Mapping[str, bytes]:

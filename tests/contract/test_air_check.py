@@ -367,4 +367,4 @@ def test_every_result_that_radcds_writes_is_clean(
 
 def test_the_page_of_rules_is_what_the_rules_say() -> None:
     page = (ROOT / "docs/reference/air-rules.md").read_text(encoding="utf-8")
-    assert page == rules_page(), "run: python scripts/dicom_conformance.py"
+    assert page == rules_page(), "run: python -m scripts.dicom_conformance"
