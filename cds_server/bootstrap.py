@@ -78,6 +78,7 @@ from cds_server.ports import (
     Reader,
     ResultStore,
 )
+from cds_server.recalled_model import UnlessRecalled
 from cds_server.session import SessionStore
 from cds_server.sessions import Limits, Sessions
 from cds_server.study_images import ArchiveImages
@@ -542,7 +543,7 @@ def triage(
     return Triage(
         archive=archive,
         decoder=decoder(services.settings),
-        reader=reader,
+        reader=UnlessRecalled(reader, services.amendments.recalls),
         store=services.store,
         trail=services.trail,
         outbox=services.outbox,

@@ -126,6 +126,7 @@ REASONS = {
     Reason.UNREADABLE: "The image cannot be read",
     Reason.MULTI_FRAME: "A multi-frame image",
     Reason.MODEL_FAILED: "The model failed",
+    Reason.MODEL_RECALLED: "The model version was recalled",
     Reason.PROCESSING_FAILED: "Processing failed",
 }
 """Why there is no result, in at most 64 characters; the code is the reason's own."""

@@ -170,6 +170,9 @@ def test_a_result_is_published_signed_and_recalled_in_every_channel(around: Arou
         again = around.radcds("recall", model.sha256, "--reason", "Again.", "--yes")
         assert again.returncode == 1
         assert "recalled already" in again.stderr
+        around.pacs.add(file_of(2))
+        wait_for(lambda: delivered(seen, 16))
+        assert "model was recalled: Wrong on detector X." in around.ris.raw[-1].decode()
 
 
 def test_a_ris_that_is_away_keeps_nobody_else_waiting_and_gets_everything_later(
