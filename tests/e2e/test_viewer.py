@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from shutil import which
 from typing import Any
 
@@ -419,6 +420,24 @@ def test_agreeing_takes_one_press(tab: Tab, state: Preview, address: str) -> Non
     assert state.posted == [{"agreement": "agree", "radpeer": "1"}]
 
 
+def test_signing_is_offered_only_to_who_may_sign(tab: Tab, state: Preview, address: str) -> None:
+    page = tab.open(address + STUDY)
+    expect(page.locator("[name=sign]")).to_have_count(0)
+    state.can_sign = True
+    tab.open(address + STUDY)
+    assert violations(page) == []
+    page.get_by_role("button", name="Agree and sign: final in every system").click()
+    expect(page.locator("#verdict-title")).to_contain_text("read")
+    assert state.posted == [{"agreement": "agree", "radpeer": "1", "sign": "1"}]
+
+
+def test_what_was_signed_stands_under_the_result(tab: Tab, state: Preview, address: str) -> None:
+    state.changes = {"amendments": ["Corrected by dr.reader, 20 Nov 2026 09:41: <b>No</b> lesion."]}
+    page = tab.open(address + STUDY)
+    expect(page.locator(".result .amendments li")).to_have_text(state.changes["amendments"])
+    assert violations(page) == []
+
+
 def test_single_keys_can_be_turned_off(tab: Tab, address: str) -> None:
     page = tab.open(address + STUDY)
     page.keyboard.press("?")
@@ -557,7 +576,7 @@ def test_what_is_sought_in_the_list_stays_out_of_the_address(
     page.keyboard.type("test two")
     expect(page.locator("tbody tr:visible")).to_have_count(1)
     expect(page.locator("#found")).to_have_text("1 of 7 shown")
-    state.lines[1].badge = badge("flagged")
+    state.lines[1] = replace(state.lines[1], badge=badge("flagged"))
     expect(page.locator("tbody tr:visible .badge")).to_contain_text("Flagged", timeout=8000)
     expect(page.locator("tbody tr:visible")).to_have_count(1)
     assert "brandt" not in page.url

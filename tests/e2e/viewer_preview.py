@@ -19,6 +19,17 @@ from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from werkzeug.serving import make_server
 
+from smart_app.presentation import (
+    AuditLine,
+    Badge,
+    FindingBar,
+    PriorStudy,
+    SessionView,
+    StudyLine,
+    StudyPage,
+    VerdictLine,
+)
+
 ROOM = Path(__file__).parent.parent.parent / "smart_app"
 BASE = "/app/k3v9"
 POLICY = (
@@ -35,9 +46,9 @@ BADGES = {
 }
 
 
-def badge(style: str) -> SimpleNamespace:
+def badge(style: str) -> Badge:
     word, mark = BADGES[style]
-    return SimpleNamespace(word=word, mark=mark, style=style)
+    return Badge(word, mark, style)
 
 
 @cache
@@ -71,8 +82,8 @@ def cells(rows: int = 10, columns: int = 10) -> str:
     return base64.b64encode((blob * 255).astype(np.uint8).tobytes()).decode()
 
 
-def finding(name: str, probability: float, threshold: float, meaning: str) -> SimpleNamespace:
-    return SimpleNamespace(
+def finding(name: str, probability: float, threshold: float, meaning: str) -> FindingBar:
+    return FindingBar(
         name=name,
         probability=f"{probability:.2f}",
         threshold=f"{threshold:.2f}",
@@ -97,15 +108,16 @@ class Preview:
     images: str = f"{BASE}/images/chest"
     style: str = "urgent"
     changes: dict[str, Any] = field(default_factory=dict)
-    lines: list[SimpleNamespace] = field(default_factory=list)
+    lines: list[StudyLine] = field(default_factory=list)
     posted: list[dict[str, str]] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     secret: str = ""
     broken: bool = False
     can_review: bool = True
+    can_sign: bool = False
 
-    def study(self) -> SimpleNamespace:
+    def study(self) -> StudyPage:
         """Give the study page's values."""
         values: dict[str, Any] = {
             "result_id": "8d5f0f6e-2c55-5f0e-9b3d-4a1d0e6f7a10",
@@ -127,11 +139,13 @@ class Preview:
             "model_sha256": "5f" * 32,
             "analysed_at": "20 Nov 2026 09:30:04 GMT",
             "images_url": self.images,
-            "prior": SimpleNamespace(
+            "prior": PriorStudy(
                 result_id="5", label="3 Mar 2025, DX CHEST", images_url=f"{BASE}/images/prior"
             ),
             "ohif_url": "https://ohif.example.org/viewer?StudyInstanceUIDs=1.2.3",
             "verdicts": [],
+            "amendments": [],
+            "signable": True,
             "reviewed": False,
             "reasons": [
                 ("false-positive", "The finding is not there"),
@@ -144,7 +158,7 @@ class Preview:
             ],
             "deliveries": [("RIS (HL7 v2)", "delivered"), ("EHR (FHIR)", "under way")],
             "events": [
-                SimpleNamespace(
+                AuditLine(
                     when="20 Nov 2026 09:30:05 GMT",
                     who="dr.reader",
                     what="read, viewed study",
@@ -158,7 +172,7 @@ class Preview:
             last = self.posted[-1]
             values["reviewed"] = True
             values["verdicts"] = [
-                SimpleNamespace(
+                VerdictLine(
                     when="20 Nov 2026 09:41",
                     who="dr.reader",
                     agreement="Agrees" if last["agreement"] == "agree" else "Disagrees",
@@ -167,15 +181,16 @@ class Preview:
                     comment=last.get("comment", ""),
                 )
             ]
-        return SimpleNamespace(**values)
+        return StudyPage(**values)
 
-    def session(self) -> SimpleNamespace:
+    def session(self) -> SessionView:
         """Give who is signed in."""
-        return SimpleNamespace(
+        return SessionView(
             user="dr.reader",
             role="radiologist",
             ehr="Example EHR",
             can_review=self.can_review,
+            can_sign=self.can_sign,
             can_see_worklist=True,
             can_see_operations=False,
             can_see_audit=True,
@@ -207,7 +222,7 @@ class Preview:
         return f'"{zlib.crc32(text.encode()):08x}"'
 
 
-def line(number: int, style: str, due: str, *, overdue: bool = False) -> SimpleNamespace:
+def line(number: int, style: str, due: str, *, overdue: bool = False) -> StudyLine:
     """Make one line of the worklist."""
     names = (
         "PATIENT, Test One",
@@ -225,7 +240,7 @@ def line(number: int, style: str, due: str, *, overdue: bool = False) -> SimpleN
         "failed": "AI PROCESSING FAILED: the archive sent an incomplete image. Retried 3 times.",
         "queued": "There is no result yet. That does not mean no finding.",
     }
-    return SimpleNamespace(
+    return StudyLine(
         result_id=f"r{number}",
         url=f"{BASE}/studies/r{number}",
         badge=badge(style),
@@ -242,7 +257,7 @@ def line(number: int, style: str, due: str, *, overdue: bool = False) -> SimpleN
     )
 
 
-def sample_lines() -> list[SimpleNamespace]:
+def sample_lines() -> list[StudyLine]:
     return [
         line(0, "urgent", "4 min late", overdue=True),
         line(1, "urgent", "in 22 min"),
