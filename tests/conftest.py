@@ -9,6 +9,7 @@ import httpx
 import pydicom
 import pytest
 from browsing import FLAGS, chromium
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -17,6 +18,10 @@ from ai_engine.bundle import default_bundle_path
 from ai_engine.engine import Engine
 from ai_engine.image import Image
 from fhir_mappers.pixels import image
+
+# A busy machine is no fault of what is tested: how long an example takes is not judged.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 GOLDEN = Path(__file__).parent / "golden"
 
