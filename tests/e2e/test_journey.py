@@ -56,7 +56,7 @@ def test_from_the_card_to_a_verdict_that_stands_in_the_trail(both: Beside, page:
     frame.get_by_label("I disagree").check()
     frame.get_by_label("2b", exact=False).check()
     frame.get_by_label("Reason", exact=False).select_option("false-positive")
-    frame.get_by_label("Comment", exact=False).fill("A fold of skin.")
+    frame.get_by_role("textbox", name="Comment").fill("A fold of skin.")
     frame.get_by_role("button", name="Record my reading").click()
     frame.wait_for_selector(".verdicts")
     assert "Disagreed" in frame.locator(".verdicts").inner_text()
