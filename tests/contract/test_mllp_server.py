@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import queue
 import socket
 import threading
 import time
@@ -111,8 +112,12 @@ def test_what_could_not_be_kept_is_not_acknowledged(error: Exception) -> None:
         wait_for(notices, f"nothing was acknowledged: {error}")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_handler_with_a_defect_acknowledges_nothing_and_stops_nobody() -> None:
+def test_a_handler_with_a_defect_acknowledges_nothing_and_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: queue.Queue[type[BaseException]] = queue.Queue()
+    monkeypatch.setattr(threading, "excepthook", lambda told_of: told.put(told_of.exc_type))
+
     def breaks(message: bytes, peer: Peer) -> bytes:
         if control_id(message) == "BAD":
             raise ZeroDivisionError
@@ -123,6 +128,7 @@ def test_a_handler_with_a_defect_acknowledges_nothing_and_stops_nobody() -> None
             client.sendall(frame(oru("BAD")))
             assert hung_up(client)
         assert works(server)
+        assert told.get(timeout=10) is ZeroDivisionError
 
 
 def test_a_message_that_asks_for_no_acknowledgement_gets_none() -> None:
