@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from ai_engine import triage_rule
 from ai_engine.bundle import Bundle, load_bundle
 from ai_engine.image import Image
+from ai_engine.inference import Precision, Runtime
 from ai_engine.preprocess import network_input
+from ai_engine.publishers import Publishers
 from ai_engine.result import (
     ModelIdentity,
     NotAnalysed,
@@ -19,8 +21,6 @@ from ai_engine.result import (
     Saliency,
     TriageResult,
 )
-from ai_engine.runtime import CpuRuntime, Precision
-from ai_engine.scope import out_of_scope
 
 
 class Engine:
@@ -34,20 +34,38 @@ class Engine:
         What runs its graph.
     """
 
-    def __init__(self, bundle: Bundle, runtime: CpuRuntime) -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self._bundle = bundle
         self._runtime = runtime
 
     @classmethod
-    def from_path(cls, path: Path, *, precision: Precision = "f32", threads: int = 2) -> Self:
-        """Load and verify a bundle, and make it ready to run.
+    def from_path(
+        cls,
+        path: Path,
+        *,
+        publishers: Publishers | None = None,
+        precision: Precision = "f32",
+        threads: int = 2,
+    ) -> Self:
+        """Load and verify a bundle, and make it ready to run in this process.
+
+        Parameters
+        ----------
+        path
+            Folder of the bundle.
+        publishers
+            Whose models are run; those that ship with the package unless given.
+        precision, threads
+            Of ``CpuRuntime``.
 
         Raises
         ------
         ModelUnavailable
-            If a file of the bundle is missing or altered.
+            If the bundle is not wholly as a trusted publisher signed it.
         """
-        bundle = load_bundle(path)
+        from ai_engine.runtime import CpuRuntime  # noqa: PLC0415 - not in processes that serve
+
+        bundle = load_bundle(path, publishers)
         return cls(bundle, CpuRuntime(bundle, precision=precision, threads=threads))
 
     @property
@@ -86,7 +104,7 @@ class Engine:
         refused: NotAnalysed | None = None
         results = []
         for index, image in enumerate(images):
-            refusal = out_of_scope(image, self._bundle.familiarity)
+            refusal = self._bundle.scope.refusal(image, self._bundle.familiarity)
             if refusal is None:
                 results.append(self._read_one(image, index))
             elif refused is None:
@@ -99,7 +117,7 @@ class Engine:
         bundle = self._bundle
         logits, maps = self._runtime.infer(network_input(image.pixels, bundle.input_spec))
         probabilities = {
-            label: _probability(float(logit), calibration.slope, calibration.offset)
+            label: calibration.probability(float(logit))
             for (label, calibration), logit in zip(bundle.calibration.items(), logits, strict=True)
         }
         return TriageResult(
@@ -118,10 +136,6 @@ def _urgency(result: TriageResult) -> tuple[int, float]:
     """Order results: by priority, then by how far above its threshold the strongest finding is."""
     excess = max(finding.probability - finding.threshold for finding in result.findings)
     return result.priority.rank, -excess
-
-
-def _probability(logit: float, slope: float, offset: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-np.clip(slope * logit + offset, -60.0, 60.0))))
 
 
 def _evidence(grid: NDArray[np.float32]) -> NDArray[np.float32]:

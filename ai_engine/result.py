@@ -37,6 +37,9 @@ class Reason(StrEnum):
     UNKNOWN_VIEW = "UNKNOWN_VIEW"
     UNSUPPORTED_MODALITY = "UNSUPPORTED_MODALITY"
     PAEDIATRIC = "PAEDIATRIC"
+    ADULT = "ADULT"
+    UNKNOWN_AGE = "UNKNOWN_AGE"
+    FIELD_OF_VIEW = "FIELD_OF_VIEW"
     POOR_QUALITY = "POOR_QUALITY"
     OUT_OF_DISTRIBUTION = "OUT_OF_DISTRIBUTION"
     UNSUPPORTED_TRANSFER_SYNTAX = "UNSUPPORTED_TRANSFER_SYNTAX"
@@ -59,7 +62,7 @@ class ModelIdentity:
     Parameters
     ----------
     name, version
-        As on the model card, such as ``cxr-lite0`` and ``1.0.0``.
+        As on the model card, such as ``cxr-lite0`` and ``1.0.1``.
     sha256
         Digest, 64 hexadecimal digits, of the bundle's manifest, which names the digest of the
         graph, the thresholds and the card: a change to any of them is another model.

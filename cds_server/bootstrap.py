@@ -12,8 +12,6 @@ import pydicom.config
 from pydicom.sr.coding import Code
 from sqlalchemy import Engine
 
-from ai_engine.bundle import default_bundle_path
-from ai_engine.engine import Engine as AiEngine
 from ai_engine.result import ModelIdentity
 from cds_server.access import Access
 from cds_server.adapters.bounded_http import BoundedHttp
@@ -301,21 +299,6 @@ def services_from_environment() -> Services:
     return services(Settings.from_environment())
 
 
-def reader(settings: Settings) -> AiEngine:
-    """Load the model, its checksums verified.
-
-    Raises
-    ------
-    ModelUnavailable
-        If the bundle is missing or damaged.
-    """
-    return AiEngine.from_path(
-        settings.model or default_bundle_path(),
-        precision=settings.precision.value,
-        threads=settings.threads,
-    )
-
-
 def archive(settings: Settings, pacs: Mapping[str, DicomWebService] | None = None) -> ImageArchive:
     """Open the archive that the settings name, over a link that there is already, or its own.
 
@@ -582,7 +565,6 @@ __all__ = [
     "folder_archive",
     "local_token",
     "performer",
-    "reader",
     "result_archive",
     "services",
     "services_from_environment",

@@ -27,8 +27,10 @@ from cds_server.demo import Shown, artefact_paths, demonstration
 from cds_server.doctor import examine
 from cds_server.errors import AlreadyRunning, AuditUnavailable, InvalidSettings
 from cds_server.hl7_command import hl7
+from cds_server.models_command import models
 from cds_server.serve import PortInUse, serve_until_stopped, wait_for_signal
 from cds_server.summary import batch_as_json, batch_table
+from cds_server.training_command import evaluate, train
 from cds_server.worker import work_until_signalled
 
 _INCOMPLETE, _REFUSED, _NO_AUDIT = 1, 3, 4
@@ -44,7 +46,10 @@ app.add_typer(audit, name="audit")
 app.add_typer(air, name="air")
 app.add_typer(hl7, name="hl7")
 app.add_typer(delivery, name="delivery")
+app.add_typer(models, name="models")
 app.command("recall")(recall)
+app.command("train")(train)
+app.command("evaluate")(evaluate)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

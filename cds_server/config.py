@@ -123,6 +123,9 @@ class Settings:
     )
     workitem_station_scheme: str = _setting("99RADCDS", "Coding scheme of that code")
     model: Path | None = _setting(None, "Model bundle to use instead of the one that ships")
+    model_publishers: Path | None = _setting(
+        None, "JSON file, name → public key: whose models are run beside those that ship"
+    )
     precision: Precision = _setting(
         Precision.F32, "Arithmetic of inference: `f32` (reference) or `f16`"
     )

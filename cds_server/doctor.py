@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_engine.errors import ModelUnavailable
-from cds_server import bootstrap
+from cds_server import bootstrap, model_in_use
 from cds_server.bootstrap import Services
 from cds_server.config import Settings, is_address
 from cds_server.errors import ArchiveError, CdsServerError, InstanceUnreadable, InvalidSettings
@@ -56,8 +56,8 @@ def _check(name: str, examined: Callable[[], str]) -> Check:
 
 
 def _model(settings: Settings) -> str:
-    model = bootstrap.reader(settings).model
-    return f"{model.name} {model.version}, sha256 {model.sha256[:16]}…, every checksum is right"
+    model = model_in_use.reader(settings).model
+    return f"{model.name} {model.version}, sha256 {model.sha256[:16]}…, as its publisher signed it"
 
 
 def _archive(settings: Settings) -> str:

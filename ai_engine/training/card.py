@@ -40,6 +40,63 @@ _DATA = [
 ]
 
 
+_NOT_DONE = "Not done."
+_ATTRIBUTES = {
+    "developer": "The contributors of radcds; contact through the issue tracker of the project.",
+    "funding": "None.",
+    "output": (
+        "A priority for reading order (normal, flagged, urgent), a probability of each finding and "
+        "a map of where its evidence lies."
+    ),
+    "output_type": "Classification.",
+    "intended_use": (
+        "To show how radcds works, on frontal (PA, AP) chest radiographs. Not for clinical use."
+    ),
+    "intended_patients": "None: no decision about a patient may rest on it. Trained on adults.",
+    "intended_users": "Evaluators of radcds, who know that its figures are low.",
+    "decision_making_role": "None. In a study it may order a list that is read in full anyway.",
+    "cautioned_use": (
+        "Children; lateral and oblique views; other body parts and modalities; any clinical use."
+    ),
+    "known_risks": (
+        "It misses abnormal studies and flags normal ones, often: see the held-out figures. Its "
+        "training images hold shortcuts. Its maps do not locate lesions."
+    ),
+    "training_inclusion": (
+        "The images of three small public selections of NIH ChestX-ray14 that could be had with a "
+        "clear licence; no image was left out for its quality."
+    ),
+    "input_variables": "None: it takes pixels alone. Age decides only whether it is asked at all.",
+    "training_demographics": (
+        "Adults at one hospital in the United States (NIH Clinical Center, 1992 to 2015). "
+        "Race and ethnicity are not known."
+    ),
+    "training_relevance": (
+        "Low: a research hospital, scanned to 8 bits, labels mined from reports by software."
+    ),
+    "fairness_approach": "None beyond drawing images of the clean source more often.",
+    "bias_management": (
+        "Patients are on one side of each split; figures of the source with shortcuts are not "
+        "quoted; figures stand beside what patient number and brightness alone reach."
+    ),
+    "external_data": _NOT_DONE,
+    "external_tester": _NOT_DONE,
+    "external_demographics": _NOT_DONE,
+    "external_process": _NOT_DONE,
+    "validity_in_test_data": "See the held-out figures: patients of the same hospital.",
+    "fairness_in_test_data": "Too few held-out images to say by sex, age or view.",
+    "validity_in_external_data": _NOT_DONE,
+    "fairness_in_external_data": _NOT_DONE,
+    "outcome_evaluations": "None.",
+    "validity_monitoring": "None by the makers; a site sees what its radiologists disagree with.",
+    "local_validity": "None before a site measures it.",
+    "fairness_monitoring": "None.",
+    "local_fairness": "None before a site measures it.",
+    "update_process": "With releases of radcds, when better data can be had; no fixed schedule.",
+    "correction_schedule": "A model found to be unsafe is recalled at once, by its version.",
+}
+
+
 def model_card(
     name: str,
     version: str,
@@ -95,6 +152,7 @@ def model_card(
             "Probabilities are Platt-scaled on the same patients."
         ),
         "held_out": held_out,
+        "source_attributes": _ATTRIBUTES,
         "limits": [" ".join(limit.split()) for limit in _LIMITS],
         "data": list(_DATA),
         "licence": "Apache-2.0",

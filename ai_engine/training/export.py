@@ -1,9 +1,5 @@
 """From a trained network to the bundle that ships."""
 
-import hashlib
-import io
-import json
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,12 +11,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from ai_engine.bundle import Bundle, Calibration
+from ai_engine.bundle_files import write_bundle
+from ai_engine.image import AgeBand, Subject, View
 from ai_engine.networks import EfficientNetLite0
-from ai_engine.preprocess import InputSpec, network_input, thumbnail
+from ai_engine.preprocess import network_input, thumbnail
+from ai_engine.publishers import SigningKey
 from ai_engine.result import ModelIdentity
 from ai_engine.runtime import CpuRuntime
-from ai_engine.scope import Familiarity
-from ai_engine.silent_openvino import openvino
+from ai_engine.scope import Familiarity, Range, Scope
+from ai_engine.training.bundle_contents import bundle_contents
 from ai_engine.training.card import model_card
 from ai_engine.training.dataset import (
     Radiograph,
@@ -35,10 +34,19 @@ from ai_engine.training.evaluate import (
     operating_points,
     probabilities,
 )
+from ai_engine.training.onnx_graph import onnx_graph
 from ai_engine.training.train import Recipe
 from ai_engine.triage_rule import OperatingPoint
 
-NAME, VERSION = "cxr-lite0", "1.0.0"
+NAME, VERSION = "cxr-lite0", "1.0.1"
+RADIOGRAPHS = frozenset({"CR", "DX"})
+ADULT_CHESTS = Scope(
+    frozenset({Subject.CHEST_RADIOGRAPH}),
+    frozenset({View.PA, View.AP}),
+    frozenset({AgeBand.ADULT, AgeBand.UNKNOWN}),
+    Range(200.0, 600.0),
+)
+"""Detectors for chests measure 350 by 430 mm; cropped ones less, never half of it."""
 _THUMBNAIL_SIDE = 32
 _COMPONENTS = 48
 _FAMILIAR_SHARE = 0.995
@@ -47,7 +55,12 @@ _LEAST_VALIDATION_POSITIVES = 5
 
 
 def export(
-    network: EfficientNetLite0, findings: list[str], data: Path, recipe: Recipe, out: Path
+    network: EfficientNetLite0,
+    findings: list[str],
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    key: SigningKey,
 ) -> None:
     """Calibrate, evaluate on held-out patients through the runtime that serves, and write.
 
@@ -63,6 +76,8 @@ def export(
         How it was trained.
     out
         Folder of the new bundle.
+    key
+        Of its publisher.
     """
     split = split_by_patient(nih_radiographs(data))
     archive = data / "nih_cxr" / "images_512_jpg.zip"
@@ -85,7 +100,8 @@ def export(
         "held_out": len(split.held_out),
     }
     card = model_card(NAME, VERSION, offered, asdict(recipe), counts, report)
-    _write(replace(bundle, card=card), save(_halved(network)), out)
+    contents = bundle_contents(replace(bundle, card=card), save(_halved(network)))
+    write_bundle(out, NAME, VERSION, contents, key)
 
 
 def _uncalibrated(
@@ -93,17 +109,17 @@ def _uncalibrated(
 ) -> Bundle:
     """Make a bundle of a network; its weights are folded and rounded, as they ship."""
     fold_and_round(network)
-    graph_xml, graph_bin = _graph(network.eval(), recipe.spec)
     return Bundle(
         identity=ModelIdentity(NAME, VERSION, ""),
         input_spec=recipe.spec,
         head_bias=tuple(network.head.bias.tolist()),
         operating_points=dict.fromkeys(findings, OperatingPoint(0.5)),
         calibration=dict.fromkeys(findings, Calibration(1.0, 0.0)),
+        scope=ADULT_CHESTS,
         familiarity=familiarity,
         card={},
-        graph_xml=graph_xml,
-        graph_bin=graph_bin,
+        graph=onnx_graph(network.eval(), recipe.spec),
+        modalities=RADIOGRAPHS,
     )
 
 
@@ -167,17 +183,6 @@ def _with_findings(network: EfficientNetLite0, indices: list[int]) -> EfficientN
     return smaller.eval()
 
 
-def _graph(network: EfficientNetLite0, spec: InputSpec) -> tuple[bytes, bytes]:
-    """Convert to OpenVINO IR with half-precision weights and a fixed input size."""
-    example = torch.zeros(1, 1, spec.rows, spec.columns)
-    with torch.no_grad():
-        model = openvino.convert_model(network, example_input=example, input=list(example.shape))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.xml"
-        openvino.save_model(model, path, compress_to_fp16=True)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
-
-
 def _familiarity(
     training: list[NDArray[np.float32]], validation: list[NDArray[np.float32]]
 ) -> Familiarity:
@@ -228,45 +233,3 @@ def _scores(bundle: Bundle, pixels: list[NDArray[np.float32]]) -> dict[str, NDAr
 def _labels(bundle: Bundle, radiographs: list[Radiograph]) -> dict[str, NDArray[np.float64]]:
     columns = targets(radiographs, list(bundle.findings)).astype(np.float64)
     return {finding: columns[:, index] for index, finding in enumerate(bundle.findings)}
-
-
-def _write(bundle: Bundle, weights: bytes, out: Path) -> None:
-    """Write every file and the manifest that names their digests."""
-    scope = io.BytesIO()
-    np.savez(
-        scope,
-        mean=bundle.familiarity.mean,
-        components=bundle.familiarity.components,
-        limit=np.float64(bundle.familiarity.limit),
-    )
-    points = {
-        finding: {**asdict(point), **asdict(bundle.calibration[finding])}
-        for finding, point in bundle.operating_points.items()
-    }
-    files = {
-        "card.json": _json(bundle.card),
-        "graph.bin": bundle.graph_bin,
-        "graph.xml": bundle.graph_xml,
-        "operating_points.json": _json(points),
-        "scope.npz": scope.getvalue(),
-        "weights.safetensors": weights,
-    }
-    manifest = {
-        "format": 1,
-        "name": bundle.identity.name,
-        "version": bundle.identity.version,
-        "input": asdict(bundle.input_spec),
-        "findings": list(bundle.findings),
-        "head_bias": list(bundle.head_bias),
-        "files": {
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for name, content in files.items()
-        },
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in {**files, "manifest.json": _json(manifest)}.items():
-        (out / name).write_bytes(content)
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -79,14 +79,14 @@ def test_bad_files_are_named_with_a_remedy_and_the_rest_is_read(tmp_path: Path) 
 
 def test_a_corrupt_model_refuses_to_start(tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(default_bundle_path(), tmp_path / "bundle"))
-    content = bytearray((bundle / "graph.bin").read_bytes())
+    content = bytearray((bundle / "models/model.onnx").read_bytes())
     content[1000] ^= 1
-    (bundle / "graph.bin").write_bytes(content)
+    (bundle / "models/model.onnx").write_bytes(content)
     done = radcds(
         "read", sample("RG1_UNCR.dcm"), "--out", tmp_path / "out", RADCDS_MODEL=str(bundle)
     )
     assert done.returncode == 3
-    assert "graph.bin has a wrong sha256" in done.stderr
+    assert "models/model.onnx has a wrong sha256" in done.stderr
     assert "Traceback" not in done.stderr
 
 

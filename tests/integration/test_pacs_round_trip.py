@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +18,11 @@ from shutil import which
 import highdicom.sr
 import pydicom
 import pytest
+import signed_models
 from conftest import sample
 from orthanc import AE_TITLE, Orthanc, free_ports, orthanc
 from syntaxes import LOSSLESS, LOSSY, encoded
 
-from ai_engine.bundle import default_bundle_path
 from cds_server.adapters.sql_arrival_store import SqlArrivalStore
 from cds_server.adapters.sql_component_store import SqlComponentStore
 from cds_server.adapters.sql_result_store import SqlResultStore
@@ -299,7 +298,9 @@ def test_another_model_version_adds_exactly_one_series_of_each_kind(tmp_path: Pa
         with radcds(pacs, tmp_path, port):
             time.sleep(3)
         assert results(pacs, study) == first, "started again, it repeats nothing"
-        with radcds(pacs, tmp_path, port, RADCDS_MODEL=str(newer)):
+        publishers = signed_models.publishers_file(tmp_path / "publishers.json")
+        named = {"RADCDS_MODEL": str(newer), "RADCDS_MODEL_PUBLISHERS": str(publishers)}
+        with radcds(pacs, tmp_path, port, **named):
             wait_for(lambda: modalities(pacs, study).count("SR") == 4, 30)
             time.sleep(1)
         both = results(pacs, study)
@@ -311,11 +312,7 @@ def test_another_model_version_adds_exactly_one_series_of_each_kind(tmp_path: Pa
 
 def newer_model(folder: Path) -> Path:
     """Make another version of the model that ships: the same network under a new number."""
-    newer = folder / "newer"
-    shutil.copytree(default_bundle_path(), newer)
-    manifest = newer / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": "1.0.1"}))
-    return newer
+    return signed_models.copied(folder / "newer", version="1.0.2")
 
 
 def series_of(contents: Iterable[bytes]) -> list[str]:

@@ -2,13 +2,19 @@
 
 import json
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import signed_models
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ai_engine.bundle import default_bundle_path
+from ai_engine.bundle_files import MANIFEST, OPTIONAL, REQUIRED, SIGNATURE
+from ai_engine.model_card import SOURCE_ATTRIBUTES
+from ai_engine.publishers import Publishers, SigningKey
 from cds_server.cli import app
 from cds_server.config import Settings
 from cds_server.network import CdsClient, Centre, Ehr, SmartRegistration, TokenIssuer
@@ -61,7 +67,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_figures_of_the_readme_are_those_of_the_model_card() -> None:
-    card = json.loads((default_bundle_path() / "card.json").read_text())
+    card = json.loads((default_bundle_path() / "model_card.json").read_text())
     held_out = card["held_out"]
     figure = held_out["findings"]["abnormal"]
     low, high = figure["interval_95"]
@@ -110,3 +116,27 @@ def test_the_files_that_the_walkthrough_names_are_there() -> None:
     assert len(named) > 8
     for each in named:
         assert (ROOT / each).exists(), each
+
+
+def test_every_file_and_source_attribute_of_a_bundle_is_documented() -> None:
+    page = (ROOT / "docs/reference/model-bundle.md").read_text()
+    files = set(re.findall(r"`((?:configs|models|docs)/[\w.]+|manifest\.\w+|LICENSE)`", page))
+    assert files | {"model_card.json"} == {*REQUIRED, *OPTIONAL, MANIFEST, SIGNATURE}
+    for key, meaning in SOURCE_ATTRIBUTES.items():
+        assert f"| `{key}` | {meaning} |" in page
+
+
+def test_the_publisher_of_the_how_to_is_what_openssl_makes_of_a_key(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/install-a-model.md").read_text()
+    pem = tmp_path / "publisher.pem"
+    pem.write_bytes(
+        signed_models.KEY.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    command = page.partition("writes:\n\n```sh\n")[2].partition("```")[0]
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert SigningKey.from_file("me", pem).public == done.stdout.strip()
+    (tmp_path / "publishers.json").write_text(page.partition("```json\n")[2].partition("```")[0])
+    trusted = Publishers.trusted(tmp_path / "publishers.json")
+    assert trusted.keys["our-hospital"] == signed_models.PUBLISHERS.keys["test"]

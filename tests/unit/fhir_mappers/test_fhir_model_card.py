@@ -16,7 +16,7 @@ from fhir_mappers import codes
 from fhir_mappers.identifiers import device_uid
 from fhir_mappers.model_card import model_card_markdown
 
-CARD: dict[str, Any] = json.loads((default_bundle_path() / "card.json").read_text("utf-8"))
+CARD: dict[str, Any] = json.loads((default_bundle_path() / "model_card.json").read_text("utf-8"))
 SHIPPED = replace(context(), model_card=CARD)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
