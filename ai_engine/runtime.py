@@ -1,20 +1,17 @@
 """Run a bundle's graph on the CPU, with its precision set explicitly."""
 
+import io
 import json
 import threading
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ai_engine.bundle import Bundle
 from ai_engine.errors import ModelFailed, ModelUnavailable
+from ai_engine.inference import Inferred, Precision, checked
+from ai_engine.preprocess import network_input
 from ai_engine.silent_openvino import openvino
-
-Precision = Literal["f32", "f16"]
-
-# Largest difference between map mean plus bias and the logit that rounding explains.
-_TOLERANCE = {"f32": 1e-3, "f16": 5e-2}
 
 
 class CpuRuntime:
@@ -36,41 +33,13 @@ class CpuRuntime:
     """
 
     def __init__(self, bundle: Bundle, *, precision: Precision = "f32", threads: int = 2) -> None:
-        self._bias = np.array(bundle.head_bias, dtype=np.float32)
-        self._tolerance = _TOLERANCE[precision]
+        self._bundle = bundle
+        self._precision = precision
         self._one_at_a_time = threading.Lock()
-        core = openvino.Core()
-        weights = openvino.Tensor(np.frombuffer(bundle.graph_bin, dtype=np.uint8))
-        try:
-            graph = core.read_model(bundle.graph_xml, weights)
-            self._compiled = core.compile_model(
-                graph,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": precision,
-                    "INFERENCE_NUM_THREADS": str(threads),
-                    "PERFORMANCE_HINT": "LATENCY",
-                },
-            )
-        except RuntimeError as error:
-            msg = f"model {bundle.identity.name}: the graph cannot be compiled ({_first(error)})"
-            raise ModelUnavailable(msg) from error
+        self._compiled = compiled(bundle.graph, precision, threads)
 
-    def infer(
-        self, network_input: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the graph once.
-
-        Parameters
-        ----------
-        network_input
-            **shape** ``(1, 1, rows, columns)``, of ``preprocess.network_input``.
-
-        Returns
-        -------
-        tuple[NDArray[np.float32], NDArray[np.float32]]
-            Logits **shape** ``(findings,)`` and saliency maps **shape** ``(findings, rows,
-            columns)``: the mean of a map plus the bias of its finding is its logit.
+    def infer(self, network_input: NDArray[np.float32]) -> Inferred:
+        """Run the graph once, as ``Runtime`` says.
 
         Raises
         ------
@@ -79,18 +48,58 @@ class CpuRuntime:
         """
         with self._one_at_a_time:
             outputs = self._compiled([network_input])
-        logits = np.array(outputs[0][0], dtype=np.float32)
-        maps = np.array(outputs[1][0], dtype=np.float32)
-        if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
-            msg = "the network gave values that are no numbers"
-            raise ModelFailed(msg)
-        difference = np.abs(maps.mean((1, 2)) + self._bias - logits).max()
-        if difference > self._tolerance * max(1.0, float(np.abs(logits).max())):
-            msg = f"the saliency maps do not add up to the result (difference {difference:.2g})"
-            raise ModelFailed(msg)
-        return logits, maps
+            logits = np.array(outputs[0][0], dtype=np.float32)
+            maps = np.array(outputs[1][0], dtype=np.float32)
+        return checked((logits, maps), self._bundle.head_bias, self._precision)
+
+    def prove(self) -> None:
+        """Run the graph on noise that is the same everywhere, and check what it gives.
+
+        Raises
+        ------
+        ModelFailed
+            As ``infer``, or if the graph does not take the input that the bundle names.
+        """
+        spec = self._bundle.input_spec
+        noise = np.random.default_rng(1).random((spec.rows, spec.columns), np.float32)
+        try:
+            self.infer(network_input(noise, spec))
+        except (RuntimeError, ValueError) as error:
+            msg = f"the graph does not take the input that the bundle names ({_first(error)})"
+            raise ModelFailed(msg) from error
 
 
-def _first(error: RuntimeError) -> str:
+def compiled(graph: bytes, precision: Precision, threads: int) -> openvino.CompiledModel:
+    """Make a graph ready to run.
+
+    Parameters
+    ----------
+    graph
+        ONNX.
+    precision, threads
+        Of one inference.
+
+    Raises
+    ------
+    ModelUnavailable
+        If it cannot be compiled.
+    """
+    core = openvino.Core()
+    try:
+        return core.compile_model(
+            core.read_model(io.BytesIO(graph)),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_NUM_THREADS": str(threads),
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+    except RuntimeError as error:
+        msg = f"the graph of the model cannot be compiled ({_first(error)})"
+        raise ModelUnavailable(msg) from error
+
+
+def _first(error: Exception) -> str:
     """Give the first line of a message that may run to many."""
     return json.dumps(str(error).strip().splitlines()[0] if str(error).strip() else "no reason")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ai_engine.result import NotAnalysed
-from cds_server import bootstrap
+from cds_server import bootstrap, model_in_use
 from cds_server.arrivals import Arrived
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
@@ -93,7 +93,7 @@ def read_batch(paths: Sequence[Path], settings: Settings, *, progress: Progress)
         If another process works on the same output folder.
     """
     services = bootstrap.services(settings)
-    reader = bootstrap.reader(settings)
+    reader = model_in_use.reader(settings)
     destinations = bootstrap.destinations(services)
     archive = bootstrap.folder_archive(paths)
     record_problems(archive.problems, services)

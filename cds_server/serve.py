@@ -16,6 +16,7 @@ from dataclasses import fields
 from cds_server import bootstrap
 from cds_server.config import Settings
 from cds_server.errors import CdsServerError, InvalidSettings
+from cds_server.model_in_use import bundle_in_use
 from cds_server.network_file import read_network
 
 _WEB_THREADS = 8
@@ -53,7 +54,7 @@ def serve_until_stopped(
     check_address(host, insecure=insecure or trusts_somebody)
     check_port(host, port)
     bootstrap.archive(settings)
-    bootstrap.reader(settings)
+    bundle_in_use(settings)
     with (
         local_sign_in(settings, host) as token,
         processes(settings, host=host, port=port) as running,

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from cds_server import bootstrap
+from cds_server import bootstrap, model_in_use
 from cds_server.batch import path_sha256, record_problems
 from cds_server.bootstrap import Services
 from cds_server.config import Settings
@@ -50,7 +50,7 @@ def work(settings: Settings, *, stop: threading.Event, looked: Callable[[int], N
     log = structlog.get_logger("radcds.worker")
     services = bootstrap.services(settings)
     archive = bootstrap.archive(settings, services.pacs)
-    reader = bootstrap.reader(settings)
+    reader = model_in_use.reader(settings)
     destinations = bootstrap.destinations(services)
     triage = bootstrap.triage(services, archive=archive, reader=reader, destinations=destinations)
     amending = bootstrap.amending(services, destinations)

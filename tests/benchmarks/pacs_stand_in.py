@@ -15,7 +15,7 @@ from studies import MODEL, OUTCOMES
 
 from ai_engine.image import Image
 from ai_engine.result import ModelIdentity, Outcome
-from cds_server import bootstrap
+from cds_server import model_in_use
 from cds_server.config import Settings
 from cds_server.serve import processes, wait_for_signal
 from cds_server.worker import work_until_signalled
@@ -45,7 +45,7 @@ def main() -> None:
     given = options.parse_args()
     settings = Settings.from_environment()
     if given.command == "worker":
-        bootstrap.reader = lambda _: STAND_IN  # type: ignore[assignment, return-value]
+        model_in_use.reader = lambda _: STAND_IN  # type: ignore[assignment, return-value]
         work_until_signalled(settings)
         return
     worker = {"worker": [__file__, "worker"]}

@@ -1,6 +1,7 @@
 """Killed at any moment and started again, a batch loses nothing and doubles nothing."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -100,3 +101,42 @@ def check_trail(out: Path) -> None:
         events = [json.loads(line) for line in (folder / "audit.ndjson").read_text().splitlines()]
         created = [event for event in events if event["action"] == "C"]
         assert len(created) == 1, folder.name
+
+
+@pytest.mark.timeout(600)
+def test_the_process_that_runs_the_network_may_die_and_no_study_goes_unread(
+    studies: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    killed = 0
+    with subprocess.Popen(
+        command(studies, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        while running.poll() is None:
+            time.sleep(0.5)
+            if killed < KILLS and any(out.glob("*/bundle.json")):
+                killed += kill_inference(out / ".radcds" / "inference")
+        assert running.stdout is not None
+        report = json.loads(running.stdout.read())
+    assert running.returncode == 0
+    assert killed > 2
+    assert len(report["studies"]) == STUDIES
+    assert not [study for study in report["studies"] if "not_analysed" in study]
+    check_trail(out)
+
+
+def kill_inference(folder: Path) -> int:
+    """Kill the process that holds the lock in a folder; give how many there were."""
+    killed = 0
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            holds = any(
+                link.readlink().parent == folder and link.readlink().suffix == ".lock"
+                for link in (each / "fd").iterdir()
+            )
+        except OSError:
+            continue
+        if holds:
+            os.kill(int(each.name), signal.SIGKILL)
+            killed += 1
+    return killed

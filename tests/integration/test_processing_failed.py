@@ -11,7 +11,7 @@ CRASH = """
 import sys, time
 from pathlib import Path
 from ai_engine.engine import Engine
-from cds_server import bootstrap
+from cds_server import bootstrap, model_in_use
 from cds_server.batch import batch_settings
 from cds_server.config import Settings
 from cds_server.delivery import Patience
@@ -32,7 +32,7 @@ archive = bootstrap.folder_archive([Path(sys.argv[1])])
 triage = bootstrap.triage(
     services,
     archive=archive,
-    reader=Crashing(bootstrap.reader(settings)),
+    reader=Crashing(model_in_use.reader(settings)),
     destinations=bootstrap.destinations(services),
     patience=Patience((0.1,), strikes=1),
 )

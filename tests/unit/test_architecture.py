@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -62,12 +63,21 @@ def test_the_scripts_of_the_pages_are_small() -> None:
 
 
 WATCH = """
-import sys
+import os, sys
+WATCHED = os.path.dirname(os.path.dirname(__file__))
 def watch(event, args):
-    if event == "socket.getaddrinfo" or (event == "socket.connect" and args[1][0] != "127.0.0.1"):
-        print("phoned home:", event, args, file=sys.stderr)
-        sys.exit(9)
+    beyond = event == "socket.connect" and args[1][0] != "127.0.0.1" and type(args[1]) is not str
+    if event == "socket.getaddrinfo" or beyond:
+        with open(os.path.join(WATCHED, "phoned home"), "a") as told:
+            print(sys.orig_argv, event, args, file=told)
+        os._exit(9)
 sys.addaudithook(watch)
+open(os.path.join(WATCHED, "watched", f"{os.getpid()}"), "w").close()
+"""
+"""In every process that is started, the one that runs the network among them."""
+
+SERVE = """
+import sys
 import pydicom, wsgi
 from pydicom.data import get_testdata_file
 from ai_engine.bundle import default_bundle_path
@@ -83,17 +93,28 @@ print([name for name, module in sys.modules.items() if "openvino_telemetry" in n
 
 
 def test_nothing_phones_home_while_serving_and_reading(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for folder in ("home", "watch", "watched"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "watch/sitecustomize.py").write_text(WATCH)
     watched = subprocess.run(
-        [sys.executable, "-c", WATCH, tmp_path / "out"],
+        [sys.executable, "-c", SERVE, tmp_path / "out"],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        env={"RADCDS_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "PATH": ""},
+        env={
+            "RADCDS_DATA_DIR": str(tmp_path / "data"),
+            "HOME": str(home),
+            "PATH": "",
+            "PYTHONPATH": os.pathsep.join((str(tmp_path / "watch"), str(ROOT))),
+        },
     )
+    assert not (tmp_path / "phoned home").exists(), (tmp_path / "phoned home").read_text()
     assert watched.returncode == 0, watched.stderr
     assert watched.stdout.splitlines()[-1] == "[]", "telemetry was loaded"
-    assert not [path for path in tmp_path.iterdir() if path.name not in {"out", "data"}]
+    assert not list(home.iterdir())
+    assert len(list((tmp_path / "watched").iterdir())) >= 2, "the network's process was watched too"
 
 
 def test_no_tracked_file_names_a_machine() -> None:
