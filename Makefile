@@ -12,7 +12,8 @@ demo: .venv/serve.stamp ## Read a real radiograph and show the result in a brows
 
 test: .venv/dev.stamp .cache/judges.stamp ## Set up everything and run every test
 	@$(BIN)/pytest -q --numprocesses=auto --dist=worksteal tests/unit
-	@$(BIN)/pytest tests/contract tests/integration tests/e2e
+	@$(BIN)/pytest -q --numprocesses=2 --dist=loadfile tests/contract
+	@$(BIN)/pytest tests/integration tests/e2e
 
 check: .venv/dev.stamp ## Format, lint, types, import contracts, architecture and docs tests
 	@$(BIN)/ruff format --check .
@@ -26,7 +27,7 @@ format: .venv/dev.stamp ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 bench: .venv/dev.stamp ## Measure speed and memory; prints the table of docs/benchmarks.md
-	@for each in one_study hooks viewer pacs mllp orders_in feed delivery; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
+	@for each in one_study hooks viewer pacs mllp orders_in feed delivery training; do $(BIN)/python tests/benchmarks/$$each.py || exit; echo; done
 
 clean: ## Remove what was installed or made here
 	@rm -rf .venv .cache build dist *.egg-info demo-out
