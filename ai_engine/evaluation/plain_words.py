@@ -211,9 +211,12 @@ def _others(report: EvaluationReport) -> str:
         and each.discrimination.auroc.low <= _COIN
     ]
     better = len(others) - len(too_few) - len(coins)
-    sentence = f"Of {len(others)} single findings it recognises {better} better than a coin would"
+    recognised = f"{better}" if better else "none"
+    sentence = (
+        f"Of {len(others)} single findings it recognises {recognised} better than a coin would"
+    )
     if coins:
-        sentence += f", but not {_listed(coins)}"
+        sentence += f"{', but' if better else ':'} not {_listed(coins)}"
     if too_few:
         sentence += f"; too few people to say of {_listed(too_few)}"
     return sentence + "."

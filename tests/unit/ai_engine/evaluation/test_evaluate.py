@@ -135,7 +135,7 @@ def test_a_model_that_knows_nothing_is_called_a_coin() -> None:
     said = words(predictions(skill=0.0))
     assert "could not be shown to recognise abnormal images any better than a coin" in said
     assert "could not be shown to do better than" in said
-    assert "but not mass and effusion" in said
+    assert "recognises none better than a coin would: not mass and effusion" in said
 
 
 def test_a_model_that_is_no_better_than_brightness_is_told_so() -> None:
