@@ -12,7 +12,8 @@ demo: .venv/serve.stamp ## Read a real radiograph and show the result in a brows
 
 test: .venv/dev.stamp .cache/judges.stamp ## Set up everything and run every test
 	@$(BIN)/pytest -q --numprocesses=auto --dist=worksteal tests/unit
-	@$(BIN)/pytest -q --numprocesses=2 --dist=loadfile tests/contract
+	@$(BIN)/pytest -q --numprocesses=auto --dist=loadfile -m "not alone" tests/contract
+	@$(BIN)/pytest -q -m alone tests/contract
 	@$(BIN)/pytest tests/integration tests/e2e
 
 check: .venv/dev.stamp ## Format, lint, types, import contracts, architecture and docs tests

@@ -31,6 +31,8 @@ from fhir_mappers.dicom_json import text
 from fhir_mappers.dicom_study import study_of
 from fhir_mappers.selection import select_images
 
+pytestmark = pytest.mark.alone
+
 # One plain, one JPEG 2000 that Orthanc itself cannot decode, one CT.
 FILES = ("RG1_UNCR.dcm", "RG3_J2KR.dcm", "693_UNCR.dcm")
 PACS = ("orthanc", "orthanc with a password", "strict")

@@ -21,6 +21,8 @@ from cryptography.x509.oid import NameOID
 from cds_server.adapters.bounded_http import BoundedHttp
 from cds_server.errors import PeerUnavailable
 
+pytestmark = pytest.mark.alone
+
 URL = "https://peer.example.org/Patient/secret-path?token=secret-query"
 
 

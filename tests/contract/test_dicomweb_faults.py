@@ -60,6 +60,8 @@ from cds_server.errors import (
     StudyNotFound,
 )
 
+pytestmark = pytest.mark.alone
+
 UIDS = (STUDY_UID, SERIES_UID, f"{SERIES_UID}.1")
 TIMEOUT_S = 0.4
 Ask = Callable[[DicomWebArchive], object]

@@ -45,6 +45,8 @@ from cds_server.ports import ReportFeed
 from fhir_mappers.report_context import ReportSet
 from fhir_mappers.transaction import transaction_bundle
 
+pytestmark = pytest.mark.alone
+
 PATIENT_SYSTEM = "https://radcds.example.org/identifier/Example%20Trust"
 MRN = "MRN 123456"
 ACCESSION = "ACC1001"

@@ -13,6 +13,8 @@ from cds_server.errors import DeliveryRefused, DestinationUnavailable, InvalidSe
 from cds_server.mllp.connection import Limits, MllpConnection
 from cds_server.mllp.endpoint import Endpoint
 
+pytestmark = pytest.mark.alone
+
 Message = Callable[[], bytes]
 PATIENT = Limits(acknowledgement_s=20, answer_bytes=1000)
 HASTY = Limits(connect_s=1, send_s=1, acknowledgement_s=0.4, answer_bytes=1000)

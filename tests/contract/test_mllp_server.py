@@ -18,6 +18,8 @@ from cds_server.mllp.connection import MllpConnection
 from cds_server.mllp.endpoint import Endpoint, Listening
 from cds_server.mllp.server import Handler, Limits, MllpServer, NotAcknowledged, Peer
 
+pytestmark = pytest.mark.alone
+
 HASTY = Limits(message_bytes=10_000, message_s=0.5, idle_s=1.0, answer_s=0.5)
 
 

@@ -24,6 +24,8 @@ from cds_server.adapters.sandboxed_decoder import DecoderUnavailable, SandboxedD
 from cds_server.errors import ArchiveUnreachable, InstanceUnreadable
 from fhir_mappers.errors import ImageDeclined
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent.parent
 SLOW = "half a million fragments"
 

@@ -32,6 +32,8 @@ from fhir_mappers.identifiers import result_id
 from fhir_mappers.report_context import ReportSet
 from fhir_mappers.workitem import State, Wanted
 
+pytestmark = pytest.mark.alone
+
 STATION = Code("RADCDS-1", "99NORTH", "radcds at North Hospital")
 INSTALLATION = uuid.UUID("5f0c8a5e-7f0a-4c55-9a76-0d8a0c0f3a11")
 PACS = "https://pacs.example.org/dicom-web"
