@@ -22,7 +22,10 @@ ROOT = Path(__file__).parent.parent.parent
 LONGEST_S = 3.0
 MOST_RSS_MB = 1024
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
+    pytest.mark.alone,
+]
 
 
 def fate(open_it: Callable[[], object]) -> tuple[str, str]:
