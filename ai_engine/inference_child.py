@@ -2,7 +2,7 @@
 
 It takes its orders and the graph on standard input, listens on a socket in a folder, and answers
 one request after another. A file lock sees to it that there is one: a second one ends at once. It
-ends when nobody has been connected for a while. It belongs to nobody: the process that was started
+ends when nobody is connected any more. It belongs to nobody: the process that was started
 only waits until it listens, or says why it does not.
 
 A message is a line of JSON and then the bytes of its arrays, never a pickle.
@@ -27,6 +27,7 @@ from ai_engine.errors import ModelUnavailable
 MOST_BYTES = 512 * 1024 * 1024
 REFUSED = 3
 _DIED = 1
+_FIRST_S = 30.0
 _MB = 1024 * 1024
 
 
@@ -78,10 +79,8 @@ def _leave_the_terminal() -> None:
 
 def _serve(listener: socket.socket, network: Any, idle_s: float) -> None:  # noqa: ANN401 - OpenVINO has no types
     connections: list[Connection] = []
-    while True:
-        ready = wait([listener, *connections], None if connections else idle_s)
-        if not ready:
-            return
+    patience_s: float | None = _FIRST_S
+    while ready := wait([listener, *connections], patience_s):
         if listener in ready:
             connections.append(Connection(listener.accept()[0].detach()))
         for each in [each for each in connections if each in ready]:
@@ -90,6 +89,7 @@ def _serve(listener: socket.socket, network: Any, idle_s: float) -> None:  # noq
             except (EOFError, OSError):
                 each.close()
                 connections.remove(each)
+        patience_s = None if connections else idle_s
 
 
 def _answer(network: Any, message: bytes) -> bytes:  # noqa: ANN401 - OpenVINO has no types

@@ -22,7 +22,7 @@ from ai_engine.errors import ModelFailed, ModelUnavailable
 from ai_engine.inference import Inferred, Precision, checked
 from ai_engine.inference_child import MOST_BYTES, REFUSED, in_its_folder
 
-_TRIES = 2
+_TRIES, _STARTS = 2, 3
 _LOOK_AGAIN_S = 0.02
 _PEER = struct.Struct("3i")
 _TIME = struct.Struct("ll")
@@ -39,7 +39,7 @@ class Bounds:
     start_s
         Until it listens, the graph compiled.
     idle_s
-        That it stays when nobody is connected.
+        That it stays when nobody is connected any more.
     memory_mb
         MiB of data, beyond the files that it maps.
 
@@ -50,7 +50,7 @@ class Bounds:
 
     timeout_s: float = 60.0
     start_s: float = 120.0
-    idle_s: float = 5.0
+    idle_s: float = 0.2
     memory_mb: int = 4096
 
 
@@ -178,22 +178,29 @@ class InferenceProcess:
             return self._connection
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = str(self._folder.absolute() / f"{self._name}.sock")
-        give_up = time.monotonic() + self._bounds.start_s
+        give_up, deaths = time.monotonic() + self._bounds.start_s, 0
         while time.monotonic() < give_up:
             if (connection := _connect(path, self._bounds.timeout_s)) is not None:
                 self._connection = connection
                 return connection
-            self._start(path)
+            died = self._start(path)
+            if died and (deaths := deaths + 1) == _STARTS:
+                raise ModelUnavailable(died)
             time.sleep(_LOOK_AGAIN_S)
         raise ModelUnavailable(self._late())
 
-    def _start(self, path: str) -> None:
+    def _start(self, path: str) -> str:
         """Start a process, with nothing of this one but the modules it may import, and the graph.
+
+        Returns
+        -------
+        str
+            How it died before it listened, or nothing.
 
         Raises
         ------
         ModelUnavailable
-            If it does not come to listen.
+            If it refuses the graph, or takes too long.
         """
         modules = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         orders = {
@@ -219,8 +226,12 @@ class InferenceProcess:
             except subprocess.TimeoutExpired as error:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise ModelUnavailable(self._late()) from error
-        if process.returncode:
-            raise ModelUnavailable(_why(process.returncode, words))
+        said = words.decode(errors="replace").strip()
+        if process.returncode == REFUSED:
+            raise ModelUnavailable(said)
+        last = said.splitlines()[-1][:200] if said else f"exit code {process.returncode}"
+        died = f"the process that runs the network ended before it listened ({last})"
+        return died if process.returncode else ""
 
     def _late(self) -> str:
         return f"the process that runs the network does not start within {self._bounds.start_s:g} s"
@@ -264,15 +275,6 @@ def _kill(connection: Connection) -> None:
         os.kill(_peer(connection), signal.SIGKILL)
         while True:
             connection.recv_bytes(MOST_BYTES)
-
-
-def _why(code: int, words: bytes) -> str:
-    """Say why a process did not come to listen."""
-    said = words.decode(errors="replace").strip()
-    if code == REFUSED:
-        return said
-    last = said.splitlines()[-1][:200] if said else f"exit code {code}"
-    return f"the process that runs the network ended before it listened ({last})"
 
 
 def _inferred(answer: bytes) -> Inferred:
