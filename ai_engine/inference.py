@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_engine.errors import ModelFailed
+from ai_engine.preprocess import InputSpec, network_input
 
 Precision = Literal["f32", "f16"]
 Inferred = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -69,3 +70,24 @@ def checked(inferred: Inferred, head_bias: tuple[float, ...], precision: Precisi
         msg = f"the saliency maps do not add up to the result (difference {difference:.2g})"
         raise ModelFailed(msg)
     return inferred
+
+
+def prove(runtime: Runtime, spec: InputSpec) -> None:
+    """Run a graph on noise that is the same everywhere, and believe what it gives, or raise.
+
+    Parameters
+    ----------
+    runtime
+        Of the graph.
+    spec
+        What the bundle says that it takes.
+
+    Raises
+    ------
+    ModelFailed
+        If there is no usable answer.
+    ModelUnavailable
+        If the graph cannot be run at all.
+    """
+    noise = np.random.default_rng(1).random((spec.rows, spec.columns), np.float32)
+    runtime.infer(network_input(noise, spec))

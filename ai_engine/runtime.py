@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_engine.bundle import Bundle
-from ai_engine.errors import ModelFailed, ModelUnavailable
+from ai_engine.errors import ModelUnavailable
 from ai_engine.inference import Inferred, Precision, checked
-from ai_engine.preprocess import network_input
 from ai_engine.silent_openvino import openvino
 
 
@@ -51,22 +50,6 @@ class CpuRuntime:
             logits = np.array(outputs[0][0], dtype=np.float32)
             maps = np.array(outputs[1][0], dtype=np.float32)
         return checked((logits, maps), self._bundle.head_bias, self._precision)
-
-    def prove(self) -> None:
-        """Run the graph on noise that is the same everywhere, and check what it gives.
-
-        Raises
-        ------
-        ModelFailed
-            As ``infer``, or if the graph does not take the input that the bundle names.
-        """
-        spec = self._bundle.input_spec
-        noise = np.random.default_rng(1).random((spec.rows, spec.columns), np.float32)
-        try:
-            self.infer(network_input(noise, spec))
-        except (RuntimeError, ValueError) as error:
-            msg = f"the graph does not take the input that the bundle names ({_first(error)})"
-            raise ModelFailed(msg) from error
 
 
 def compiled(graph: bytes, precision: Precision, threads: int) -> openvino.CompiledModel:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from rich.table import Table
 from ai_engine.bundle import Bundle, bundles_that_ship, default_bundle_path, load_bundle
 from ai_engine.bundle_archive import export_bundle, install_bundle
 from ai_engine.errors import ModelFailed, ModelUnavailable
+from ai_engine.inference import prove
+from ai_engine.inference_process import InferenceProcess
 from ai_engine.publishers import Publishers
-from ai_engine.runtime import CpuRuntime
 from cds_server.config import Settings
 from cds_server.errors import InvalidSettings
 from fhir_mappers.model_card import model_card_markdown
@@ -70,11 +72,15 @@ def verify(model: Model = "") -> None:
     """Check signature, every file and the card, and run the network once."""
     with _refusals() as settings:
         bundle = _loaded(model, settings)
-        try:
-            CpuRuntime(bundle, precision=settings.precision.value).prove()
-        except ModelFailed as error:
-            msg = f"model {bundle.identity.name}: {error}"
-            raise ModelUnavailable(msg) from error
+        with TemporaryDirectory() as folder:
+            process = InferenceProcess(bundle, Path(folder), precision=settings.precision.value)
+            try:
+                prove(process, bundle.input_spec)
+            except ModelFailed as error:
+                msg = f"model {bundle.identity.name}: {error}"
+                raise ModelUnavailable(msg) from error
+            finally:
+                process.close()
         for line in (
             f"{bundle.identity.name} {bundle.identity.version}, sha256 {bundle.identity.sha256}",
             f"signed by {bundle.publisher}; every file is as signed",

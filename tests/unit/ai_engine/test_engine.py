@@ -67,6 +67,9 @@ def test_the_most_urgent_image_decides(engine: Engine, rg1_image: Image) -> None
 
 
 def test_serving_does_not_load_torch() -> None:
-    script = "import sys, cds_server.cli, smart_app.server; print('torch' in sys.modules)"
+    script = (
+        "import sys, cds_server.cli, cds_server.worker, smart_app.server; "
+        "print('torch' in sys.modules, 'openvino' in sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-    assert loaded.stdout.strip() == b"False"
+    assert loaded.stdout.strip() == b"False False"
